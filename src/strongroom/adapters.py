@@ -1,0 +1,138 @@
+"""What the pure core is handed: encryption, the value codec, the clock and the entropy.
+
+`cryptography` and `msgspec` are imported here and nowhere else, and this module is imported only
+when a manager is made, so that `import strongroom` stays cheap.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from .core.errors import UnserialisableValue
+
+MAX_DEPTH = 32
+"""Deeper nesting than this is a mistake or an attack on the decoder's stack."""
+
+
+def system_clock() -> int:
+    """Milliseconds UTC since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def system_entropy(length: int) -> bytes:
+    """Bytes from the operating system's CSPRNG (P1, ASVS 7.2.3)."""
+    return os.urandom(length)
+
+
+class AesGcm:
+    """AES-256-GCM (NIST SP 800-38D). The key schedules of recently used keys are kept."""
+
+    def __init__(self, keep: int = 256) -> None:
+        self._ciphers: dict[bytes, AESGCM] = {}
+        self._keep = keep
+
+    def seal(self, key: bytes, nonce: bytes, plaintext: bytes, bound: bytes) -> bytes:
+        """Ciphertext and 16-byte tag."""
+        return self._cipher(key).encrypt(nonce, plaintext, bound)
+
+    def open(self, key: bytes, nonce: bytes, sealed: bytes, bound: bytes) -> bytes | None:
+        """The plaintext, or None where anything differs from what was sealed."""
+        try:
+            return self._cipher(key).decrypt(nonce, sealed, bound)
+        except InvalidTag:
+            return None
+
+    def _cipher(self, key: bytes) -> AESGCM:
+        cipher = self._ciphers.get(key)
+        if cipher is None:
+            cipher = AESGCM(key)
+            if len(self._ciphers) >= self._keep:
+                self._ciphers.clear()
+            self._ciphers[key] = cipher
+        return cipher
+
+
+class MsgpackCodec:
+    """MessagePack by msgspec, restricted to what comes back as it went in.
+
+    None, bool, int of 64 bits, float, str, bytes, datetime with a zone, list, tuple (comes back as
+    a list) and dict with str or int keys. Anything else is refused, never quietly converted.
+    """
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder()
+
+    def encode(self, value: object) -> bytes:
+        """The value's bytes.
+
+        Raises:
+            UnserialisableValue: with the place of the first thing that cannot be kept.
+        """
+        _check(value, "the value", 0)
+        try:
+            return self._encoder.encode(value)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise _refused("the value", value) from error
+
+    def decode(self, encoded: bytes) -> object:
+        """The value in these bytes.
+
+        Raises:
+            ValueError: they are damaged.
+        """
+        try:
+            return self._decoder.decode(encoded)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise ValueError("these bytes are not a value") from error
+
+
+_PLAIN = (str, bytes, bool, int, float, type(None))
+
+
+def _check(value: object, where: str, depth: int) -> None:
+    """Refuse what MessagePack would convert in silence (sets, UUIDs, dataclasses, ...)."""
+    if isinstance(value, _PLAIN):
+        if isinstance(value, float) and math.isnan(value):
+            # NaN is unequal to itself, so it would look changed on every request.
+            raise _refused(where, value)
+        return
+    if depth >= MAX_DEPTH:
+        raise _refused(f"{where} (nested deeper than {MAX_DEPTH} levels)", value)
+    if isinstance(value, dict):
+        mapping: dict[Any, Any] = value
+        for key, item in mapping.items():
+            if not isinstance(key, str | int):
+                raise _refused(f"a key of {where}", key)
+            _check(item, f"{where}[{key!r}]", depth + 1)
+    elif isinstance(value, list | tuple):
+        items: Iterable[Any] = value
+        for index, item in enumerate(items):
+            _check(item, f"{where}[{index}]", depth + 1)
+    elif not (isinstance(value, datetime) and value.tzinfo is not None):
+        raise _refused(where, value)
+
+
+def _refused(where: str, value: object) -> UnserialisableValue:
+    kind = type(value).__name__
+    advice = {
+        "datetime": "Give it a time zone, for example datetime.now(UTC).",
+        "set": "Store a sorted list instead.",
+        "frozenset": "Store a sorted list instead.",
+        "Decimal": "Store str(value) instead.",
+        "UUID": "Store str(value) instead.",
+    }.get(kind, "Store plain values (str, int, list, dict, ...) or an id to look it up by.")
+    return UnserialisableValue(
+        f"{where[0].upper()}{where[1:]} is a {kind}, which a session cannot keep.",
+        why="It would not come back as it went in. Nothing was changed.",
+        hint=advice,
+    )

@@ -1,0 +1,239 @@
+"""What happened, for people and machines: one frozen dataclass per event.
+
+Names follow the OWASP logging vocabulary where it has one; the others are marked. Events carry the
+public session id and the subject, never a token, a digest or a header (P5, ASVS 16.2.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all events have: the moment (ms UTC), and who and where as far as known."""
+
+    name: ClassVar[str] = "event"
+    severity: ClassVar[str] = "info"
+
+    at: int
+    session_id: str | None = None
+    subject: str | None = None
+    address: str | None = None
+    device: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event as plain values, its name first; what is unknown is left out."""
+        known = {each.name: getattr(self, each.name) for each in fields(self)}
+        present = {key: value for key, value in known.items() if value is not None}
+        return {"event": self.name, "severity": self.severity, **present}
+
+
+EventSink = Callable[[Event], None]
+"""Takes an event and returns at once. What it raises is reported, and loses no request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCreated(Event):
+    """A session record was stored."""
+
+    name = "session_created"
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRenewed(Event):
+    """The token was replaced; `how` is renewal, rotation or adopted (after a failover)."""
+
+    name = "session_renewed"
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionExpired(Event):
+    """One of the two clocks ran out."""
+
+    name = "session_expired"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLogout(Event):
+    """The user signed out."""
+
+    name = "session_logout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEndedEvent(Event):
+    """Ended by something other than its own sign-out or clock (not in OWASP's list)."""
+
+    name = "session_ended"
+    reason: str
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionUseAfterExpire(Event):
+    """A token of an ended session was presented, or a write came after the end."""
+
+    name = "session_use_after_expire"
+    severity = "warning"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginSuccess(Event):
+    """Somebody signed in; `factors` are the `amr` values proved now."""
+
+    name = "authn_login_success"
+    factors: tuple[str, ...] = ()
+    pending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginFailed(Event):
+    """Credentials were checked and nobody was signed in."""
+
+    name = "authn_login_fail"
+    severity = "warning"
+    reason: str = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteppedUp(Event):
+    """A fresh or further factor was proved within a session (not in OWASP's list)."""
+
+    name = "authn_step_up"
+    factors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUpAsked(Event):
+    """An action was refused until a factor is proved anew."""
+
+    name = "authz_fail"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsChanged(Event):
+    """A password or another factor was changed; `ended` other sessions went with it."""
+
+    name = "authn_password_change"
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountDisabled(Event):
+    """Everything that an account had was ended (not in OWASP's list)."""
+
+    name = "user_disabled"
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedOutEverywhere(Event):
+    """A subject's sessions were ended together (not in OWASP's list)."""
+
+    name = "session_signed_out_everywhere"
+    ended: int = 0
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenReuse(Event):
+    """A retired token came back when no honest browser would; `how` is recent or stale."""
+
+    name = "authn_token_reuse"
+    severity = "critical"
+    how: str
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRefused(Event):
+    """A token was not believed; nothing ended (not in OWASP's list)."""
+
+    name = "session_token_refused"
+    severity = "warning"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CookieTossing(Event):
+    """Several valid sessions came in one request: somebody planted a cookie (P21)."""
+
+    name = "session_cookie_tossing"
+    severity = "critical"
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoPlaces(Event):
+    """One token from two clients that do not look alike (a signal, not a verdict)."""
+
+    name = "session_two_places"
+    severity = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExcessSessions(Event):
+    """The subject reached the policy's number of sessions; `evicted` gave way."""
+
+    name = "excess_sessions_exceeded"
+    severity = "warning"
+    maximum: int
+    evicted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrossSiteRefused(Event):
+    """A request from another site was refused; `rule` says which rule decided."""
+
+    name = "malicious_csrf"
+    severity = "warning"
+    rule: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationsUsedUp(Event):
+    """A session's generation numbers are used up: it renews no more (D5)."""
+
+    name = "session_generations_used_up"
+    severity = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordUnreadable(Event):
+    """A record could not be opened: answered 503, never a sign-out."""
+
+    name = "crypt_decrypt_fail"
+    severity = "critical"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFailed(Event):
+    """The store did not answer; nobody was let in."""
+
+    name = "sys_store_unavailable"
+    severity = "critical"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllSessionsEnded(Event):
+    """The store-wide epoch was replaced: everybody is signed out."""
+
+    name = "session_all_ended"
+    severity = "warning"
+    by: str | None = None
+
+
+def catalogue() -> list[type[Event]]:
+    """Every event there is, by name (ASVS 16.1.1: the inventory of what is logged)."""
+    return sorted(Event.__subclasses__(), key=lambda each: each.name)

@@ -1,0 +1,56 @@
+"""What happens, in order: generators that yield ops and end in a result.
+
+One module for each thing that people do:
+
+    opening    which session a request is in, if any
+    signing    sign in, elevate, sign out, hand over
+    saving     the data, by changed keys
+    closing    what the response's start decides: activity, renewal, cookies
+    listing    the account owner's and the operator's view, and ending sessions from there
+
+`await` in here would be a syntax error, and a clock or a random number comes in through `Context`,
+so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
+"""
+
+from .closing import abort, close_visit
+from .handing import accept_hand_over, hand_over
+from .listing import (
+    account_disabled,
+    credentials_changed,
+    end_everybody,
+    end_others,
+    end_session,
+    end_subject,
+    history,
+    keep_history,
+    sessions_of,
+    sweep,
+)
+from .opening import admit, candidates, open_visit
+from .saving import save
+from .signing import begin_attempt, elevate, sign_in, sign_out
+
+__all__ = [
+    "abort",
+    "accept_hand_over",
+    "account_disabled",
+    "admit",
+    "begin_attempt",
+    "candidates",
+    "close_visit",
+    "credentials_changed",
+    "elevate",
+    "end_everybody",
+    "end_others",
+    "end_session",
+    "end_subject",
+    "hand_over",
+    "history",
+    "keep_history",
+    "open_visit",
+    "save",
+    "sessions_of",
+    "sign_in",
+    "sign_out",
+    "sweep",
+]

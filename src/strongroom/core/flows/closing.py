@@ -1,0 +1,277 @@
+"""What the response's start decides: one save, activity, renewal, and at most one session cookie.
+
+Everything about cookies is decided here, against the record as it is now, never on the view from
+the request's beginning (F1). A request that changed nothing sets no cookie (P13).
+"""
+
+from __future__ import annotations
+
+from ..cookies import clear_site_data
+from ..credentials import (
+    NEVER,
+    Credential,
+    Verdict,
+    confirmation_due,
+    confirmed,
+    first_used,
+    judge,
+    renewal_allowed,
+    renewed,
+)
+from ..events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
+from ..exchange import RequestFacts, ResponseEdits
+from ..ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
+from ..policy import path_matches
+from ..record import EndReason, Record
+from ..tokens import Token, successor
+from ..visit import Visit
+from .saving import save
+from .signing import end_record, end_superseded
+
+_SERVER_ERROR = 500
+
+
+def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
+    """At the response's start: commit, and say what the response must carry.
+
+    A response of 500 and above did not work: what it put into the session is not saved, and a
+    session that it signed in ends again (P14). What was ended stays ended.
+
+    Raises:
+        StoreError, UsageError: nothing of the data was saved; answer 503 or 500.
+    """
+    if status >= _SERVER_ERROR:
+        yield from abort(visit)
+    else:
+        yield from save(visit, explicit=False)
+        yield from end_superseded(visit)
+        yield from _keep_alive(visit)
+    edits = yield from _edits(visit)
+    visit.aborts = None
+    visit.response_started = True
+    return edits
+
+
+def abort(visit: Visit) -> Flow[None]:
+    """The response failed before it started: a session that it signed in never was (E1)."""
+    visit.superseded = []
+    if visit.aborts is None:
+        return
+    aborted, visit.aborts = visit.aborts, None
+    yield from end_record(visit, aborted, EndReason.ABORTED)
+    visit.note(SessionEndedEvent, reason=EndReason.ABORTED.value)
+    visit.leave()
+    visit.cookie_locked = True
+
+
+def needs_writing(visit: Visit) -> bool:
+    """Whether closing has anything to do but headers: the hot path asks this first."""
+    record = visit.record
+    return not (
+        visit.data.is_untouched
+        and visit.issue is None
+        and not visit.superseded
+        and (record is None or not (_touch_due(visit, record) or _renewal_due(visit, record)))
+        and visit.verdict in (None, Verdict.CURRENT, Verdict.OVERLAP)
+    )
+
+
+def plain_edits(visit: Visit) -> ResponseEdits:
+    """The edits of a response that sets no session cookie."""
+    edits = ResponseEdits(vary_cookie=visit.seen)
+    ctx = visit.ctx
+    edits.personal = visit.seen and visit.subject is not None
+    edits.no_store = visit.csrf_token_used
+    if visit.pre_session_new and visit.pre_session is not None and visit.identity is None:
+        edits.cookies.append(ctx.pre_cookie.render(visit.pre_session.hex(), None))
+    if visit.signed_out:
+        edits.cookies.append(ctx.cookie.render_deletion())
+        if ctx.policy.clear_site_data:
+            cleared = clear_site_data(ctx.policy.clear_site_data)
+            edits.headers.append((b"clear-site-data", cleared))
+    elif visit.tossed and visit.facts.is_navigation:
+        edits.cookies += ctx.cookie.render_deletions_wide(visit.facts.host or "")
+    elif visit.clear_cookie and visit.record is None:
+        edits.cookies.append(ctx.cookie.render_deletion())
+    edits.no_store = edits.no_store or bool(edits.cookies)
+    return edits
+
+
+def _edits(visit: Visit) -> Flow[ResponseEdits]:
+    token = yield from _token_to_hand_out(visit)
+    if token is None:
+        return plain_edits(visit)
+    visit.clear_cookie = visit.signed_out = False
+    edits = plain_edits(visit)
+    edits.cookies.append(visit.ctx.cookie.render(token.text, None))
+    if visit.aborts is not None and visit.pre_session is not None and not visit.pre_session_new:
+        # The form token from before sign-in must be worth nothing afterwards (G2).
+        edits.cookies.append(visit.ctx.pre_cookie.render_deletion())
+    edits.no_store = True
+    return edits
+
+
+def _token_to_hand_out(visit: Visit) -> Flow[Token | None]:
+    """The newest token that the client should hold, if the record agrees at this moment (F1)."""
+    ctx = visit.ctx
+    if visit.issue is None and visit.verdict is not Verdict.SUCCESSOR:
+        return None
+    if visit.token is None or not _reaches_jar(visit.facts):
+        return None
+    found: Found | None = yield Find(visit.token.session_id, authoritative=True)
+    if found is None or not found.record.is_live:
+        return None
+    credential = found.record.header.credential
+    if visit.issue is not None:
+        return visit.issue if credential.current == visit.issue.digest else None
+    return _same_successor(visit, credential, ctx.now())
+
+
+def _same_successor(visit: Visit, credential: Credential, now: int) -> Token | None:
+    """Everybody who raced with one token gets the same next one (P11)."""
+    ctx, token = visit.ctx, visit.token
+    if token is None or judge(credential, token, now, ctx.clocks.grace) is not Verdict.SUCCESSOR:
+        return None
+    # Which key the successor was made under is no longer in the record once it is current, so each
+    # key is tried: there are one or two in use.
+    for key_id in ctx.keys.tokens.successor:
+        following = successor(ctx.keys.tokens, token, key_id)
+        if following is not None and following.digest == credential.current:
+            return following
+    return None
+
+
+def _keep_alive(visit: Visit) -> Flow[None]:
+    """Activity: the touch, and on the same occasion first use, confirmation or renewal (D1)."""
+    record = visit.record
+    if record is None or visit.aborts is not None or not _is_activity(visit):
+        return
+    if _renewal_due(visit, record):
+        yield from _renew(visit)
+    if _touch_due(visit, record):
+        yield from _touch(visit, record)
+        yield from _note_use(visit)
+
+
+def _touch(visit: Visit, record: Record) -> Flow[None]:
+    ctx, identity = visit.ctx, visit.identity
+    if identity is None:
+        return
+    now = ctx.now()
+    idle, _absolute = ctx.clocks.lifetimes(identity.kind)
+    deadline = min(now + idle, identity.absolute_deadline)
+    outcome: Outcome = yield Touch(
+        record.session_id, ctx.fresh(), now, deadline, ctx.clocks.purge_at(identity.kind, deadline)
+    )
+    if outcome.record is not None:
+        visit.now_holds(outcome.record)
+
+
+def _note_use(visit: Visit) -> Flow[None]:
+    """First use and confirmation of the current token; they start the renewal's clocks (D1)."""
+    ctx, record = visit.ctx, visit.record
+    if record is None or visit.verdict is not Verdict.CURRENT or visit.token is None:
+        return
+    credential, now = record.header.credential, ctx.now()
+    if credential.current != visit.token.digest:
+        return
+    if credential.first_used_at == NEVER:
+        changed = first_used(credential, now)
+    elif confirmation_due(credential, now, ctx.clocks.settle):
+        changed = confirmed(credential, now)
+    else:
+        return
+    outcome: Outcome = yield Shift(record.session_id, ctx.fresh(), credential.current, changed)
+    if outcome.applied and outcome.record is not None:
+        visit.now_holds(outcome.record)
+
+
+def _renew(visit: Visit) -> Flow[None]:
+    """The next token takes over; the old one goes on working until the new one is confirmed."""
+    ctx, record, token = visit.ctx, visit.record, visit.token
+    if record is None or token is None:
+        return
+    credential, now = record.header.credential, ctx.now()
+    following = successor(ctx.keys.tokens, token, credential.next_key_id)
+    if following is None or following.digest != credential.next:
+        visit.note(GenerationsUsedUp)
+        return
+    after = successor(ctx.keys.tokens, following, ctx.keys.issuing)
+    changed = renewed(credential, following, after, now)
+    outcome: Outcome = yield Shift(record.session_id, ctx.fresh(), credential.current, changed)
+    if outcome.record is None:
+        return
+    visit.now_holds(outcome.record)
+    if outcome.applied:
+        visit.issue = following
+        visit.note(SessionRenewed, how="renewal")
+        yield from _reseal(visit)
+    elif judge(outcome.record.header.credential, token, now, ctx.clocks.grace) is Verdict.SUCCESSOR:
+        visit.verdict = Verdict.SUCCESSOR
+
+
+def _reseal(visit: Visit) -> Flow[None]:
+    """Move a session that outlives a key to the issuing one, so that retiring loses nothing (A1).
+
+    Best effort: whoever writes in between has the issuing key too.
+    """
+    ctx, record, identity, token = visit.ctx, visit.record, visit.identity, visit.token
+    if record is None or identity is None or token is None:
+        return
+    header = record.header
+    if header.envelope_key_id != ctx.keys.issuing:
+        outcome: Outcome = yield Rotate(
+            record.session_id,
+            ctx.fresh(),
+            header.credential.current,
+            header.credential,
+            identity.kind,
+            ctx.seal_identity(identity, record.session_id),
+            ctx.keys.issuing,
+            header.last_seen,
+            header.idle_deadline,
+            header.purge_at,
+        )
+        if outcome.applied and outcome.record is not None:
+            visit.now_holds(outcome.record)
+    if header.data_key_id != ctx.keys.issuing and record.data:
+        values = ctx.open_data(record, token.root)
+        yield Replace(
+            record.session_id,
+            ctx.fresh(),
+            header.data_version,
+            ctx.fresh(),
+            ctx.seal_data(values, record.session_id, token.root),
+            ctx.keys.issuing,
+        )
+
+
+def _touch_due(visit: Visit, record: Record) -> bool:
+    return visit.ctx.now() - record.header.last_seen >= visit.ctx.clocks.touch
+
+
+def _renewal_due(visit: Visit, record: Record) -> bool:
+    """Whether a renewal starts here: due or asked for, settled, and sure to reach the jar (D1)."""
+    clocks, credential = visit.ctx.clocks, record.header.credential
+    if visit.verdict is not Verdict.CURRENT or visit.issue is not None:
+        return False
+    now = visit.ctx.now()
+    interval = clocks.renew_after
+    due = visit.renew_asked or (interval is not None and now - credential.changed_at >= interval)
+    return due and renewal_allowed(credential, now, clocks.grace) and _reaches_jar(visit.facts)
+
+
+def _is_activity(visit: Visit) -> bool:
+    """Prefetches and polling are not activity (E8)."""
+    facts = visit.facts
+    if facts.is_prefetch or facts.websocket:
+        return False
+    return not path_matches(facts.path, visit.ctx.policy.routes.passive)
+
+
+def _reaches_jar(facts: RequestFacts) -> bool:
+    """Whether a cookie on this response is sure to be kept by the browser (D1)."""
+    if facts.websocket or facts.is_prefetch:
+        return False
+    mode = facts.header(b"sec-fetch-mode")
+    return facts.fetch_site != "cross-site" or mode in (None, "navigate")

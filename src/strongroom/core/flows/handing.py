@@ -1,0 +1,146 @@
+"""Handing a session over to another client of the same user (PROTOCOL D7).
+
+A native application with a web view must not copy the cookie. It asks for a code, which opens one
+linked session of its own, once, within a minute. The code is a token of another purpose, so it is
+noise wherever a session token is expected, and the other way round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import RefusedError, SignInRequired
+from ..events import LoginSuccess, SessionCreated, TokenRefused
+from ..ops import End, Epochs, Find, Flow, Found, Insert, Inserted, Outcome, ReadEpoch
+from ..policy import judge
+from ..record import EndReason, Identity, Kind, Record
+from ..tokens import Purpose, Token, mint, parse
+from ..visit import Visit
+from .saving import adopt_new, new_record
+from .signing import end_record
+
+_UNTIL, _AS = "until", "as"
+
+
+def hand_over(visit: Visit) -> Flow[str]:
+    """A code for one linked session; valid once, within `hand_over_lifetime` (60 seconds).
+
+    Raises:
+        SignInRequired: there is no signed-in session to hand over.
+    """
+    ctx, identity, parent = visit.ctx, visit.identity, visit.record
+    if identity is None or parent is None or not identity.kind.is_signed_in:
+        raise SignInRequired(
+            "Nobody is signed in, so there is no session to hand over.",
+            why="A code without a session behind it would sign anybody in.",
+            hint="Call session.hand_over() in a signed-in request.",
+        )
+    assert identity.subject is not None  # noqa: S101 - signed in means a subject
+    epochs: Epochs = yield ReadEpoch(parent.subject_key)
+    record, granted, token = new_record(
+        visit,
+        Kind.HAND_OVER,
+        subject=identity.subject,
+        events=identity.events,
+        epoch=epochs.subject,
+        store_epoch=parent.header.store_epoch,
+        deadline=identity.absolute_deadline,
+        linked_to=parent.session_id,
+    )
+    granted = replace(granted, extra={_UNTIL: identity.absolute_deadline, _AS: int(identity.kind)})
+    code = _as_code(visit, token)
+    header = replace(
+        record.header, credential=replace(record.header.credential, current=code.digest)
+    )
+    record = replace(record, header=header, envelope=ctx.seal_identity(granted, record.session_id))
+    yield Insert(record, ctx.now(), epochs.subject)
+    return code.text
+
+
+def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
+    """Open the linked session that a code stands for; the code is worth nothing afterwards.
+
+    Raises:
+        RefusedError: the code is unknown, used, too old, or its session has ended.
+    """
+    ctx = visit.ctx
+    token = parse(ctx.keys.tokens, code.encode("utf-8", "replace"), Purpose.HAND_OVER)
+    if not isinstance(token, Token):
+        raise _refused(visit, "not_a_code")
+    found: Found | None = yield Find(token.session_id, authoritative=True)
+    granted = None if found is None else ctx.open_identity(found.record)
+    if (
+        found is None
+        or granted is None
+        or granted.kind is not Kind.HAND_OVER
+        or granted.linked_to is None
+        or found.record.header.credential.current != token.digest
+    ):
+        raise _refused(visit, "unknown_code")
+    over = judge(
+        found.record.header, granted, ctx.now(), clocks=ctx.clocks, store_epoch=found.store_epoch
+    )
+    if over is not None:
+        raise _refused(visit, "code_too_old_or_used")
+    now = ctx.now()
+    # Ending is what makes the code single-use: of two clients that try, one is told "gone".
+    outcome: Outcome = yield End(
+        token.session_id,
+        ctx.fresh(),
+        EndReason.REDEEMED,
+        now,
+        ctx.clocks.purge_at(Kind.HAND_OVER, now),
+    )
+    if not outcome.applied:
+        raise _refused(visit, "code_used")
+    parent: Found | None = yield Find(granted.linked_to, authoritative=True)
+    if parent is None or not parent.record.is_live:
+        raise _refused(visit, "session_has_ended")
+    yield from _open_linked(visit, granted, found.record)
+
+
+def _open_linked(visit: Visit, granted: Identity, grant: Record) -> Flow[None]:
+    ctx = visit.ctx
+    record, identity, token = new_record(
+        visit,
+        Kind(granted.extra[_AS]),
+        subject=granted.subject,
+        events=granted.events,
+        epoch=granted.epoch,
+        store_epoch=grant.header.store_epoch,
+        deadline=granted.extra[_UNTIL],
+        linked_to=granted.linked_to,
+    )
+    now = ctx.now()
+    inserted: Inserted = yield Insert(
+        record, now, granted.epoch, ctx.policy.limit, ctx.clocks.purge_at(Kind.AUTHENTICATED, now)
+    )
+    if inserted.refusal is not None or inserted.record is None:
+        raise _refused(visit, "overtaken")
+    before = visit.record
+    if before is not None:
+        yield from end_record(visit, before, EndReason.SUPERSEDED)
+    adopt_new(visit, inserted.record, identity, token)
+    visit.aborts = inserted.record
+    visit.note(SessionCreated, kind=identity.kind.name.lower())
+    visit.note(LoginSuccess, factors=tuple(each.amr for each in granted.events))
+
+
+def _as_code(visit: Visit, token: Token) -> Token:
+    return mint(
+        visit.ctx.keys.tokens,
+        key_id=token.key_id,
+        session_id=token.session_id,
+        root=token.root,
+        secret=token.secret,
+        purpose=Purpose.HAND_OVER,
+    )
+
+
+def _refused(visit: Visit, reason: str) -> RefusedError:
+    visit.note(TokenRefused, session_id=None, subject=None, reason=f"hand_over_{reason}")
+    return RefusedError(
+        "This code does not open a session.",
+        why="A code works once, within a minute, and only while its own session lives.",
+        hint="Ask the application that gave it for a new one.",
+    )

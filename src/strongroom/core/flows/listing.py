@@ -1,0 +1,297 @@
+"""The account owner's and the operator's view: list sessions, end them, read what happened.
+
+Lists carry public ids, never a token. Ending costs the subject's sessions, never a scan; ending
+everybody costs one write (ASVS 7.4, 7.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ..errors import SignInRequired, StrongroomError, UnreadableRecord
+from ..events import (
+    AccountDisabled,
+    AllSessionsEnded,
+    CredentialsChanged,
+    Event,
+    SessionEndedEvent,
+    SignedOutEverywhere,
+)
+from ..ops import (
+    Append,
+    End,
+    EndAll,
+    EndSubject,
+    Flow,
+    Found,
+    HistoryEntry,
+    ListSubject,
+    Outcome,
+    ReadHistory,
+    Sweep,
+)
+from ..policy import ATTEMPT_MAX, judge, ms
+from ..record import EndReason, Identity, Kind, Record
+from ..sealing import bound_to
+from ..visit import Context, Visit
+from .signing import rotate
+
+SWEEP_BATCH = 500
+_KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
+
+
+def moment(milliseconds: int) -> datetime:
+    """A moment of the core as an aware datetime in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """One session as its owner sees it. Everything in it is safe to show, log and link (P5)."""
+
+    session_id: str
+    subject: str
+    current: bool
+    remembered: bool
+    device: str
+    address: str | None
+    place: str | None
+    created_at: datetime
+    last_seen: datetime
+    expires_at: datetime
+    factors: tuple[str, ...]
+    acr: str | None
+    ended_at: datetime | None = None
+    end_reason: EndReason | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it can still be used."""
+        return self.end_reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an action from outside came to: how many sessions ended, and the events of it."""
+
+    ended: int
+    events: tuple[Event, ...] = ()
+
+
+def sessions_of(
+    ctx: Context, subject: str, *, current: bytes | None = None, include_ended: bool = False
+) -> Flow[list[SessionInfo]]:
+    """The subject's signed-in sessions: the current one first, then the most recently used.
+
+    An expiry that nobody has noticed yet shows as ended at its deadline.
+    """
+    listed: tuple[Found, ...] = yield ListSubject(ctx.keys.subject_key(subject))
+    infos = [info for found in listed if (info := _info(ctx, found, current)) is not None]
+    chosen = [info for info in infos if include_ended or info.is_live]
+    chosen.sort(key=lambda info: info.last_seen, reverse=True)
+    chosen.sort(key=lambda info: not info.current)
+    return chosen
+
+
+def end_session(
+    ctx: Context, subject: str, session_id: str, *, reason: EndReason, by: str | None = None
+) -> Flow[Report]:
+    """End one session of the subject. Another subject's, or one that has ended, is a no-op."""
+    try:
+        raw = bytes.fromhex(session_id)
+    except ValueError:
+        return Report(0)
+    now = ctx.now()
+    outcome: Outcome = yield End(
+        raw,
+        ctx.fresh(),
+        reason,
+        now,
+        ctx.clocks.purge_at(Kind.AUTHENTICATED, now),
+        ctx.keys.subject_key(subject),
+    )
+    if not outcome.applied:
+        return Report(0)
+    return Report(1, (_ended(now, session_id, subject, reason, by),))
+
+
+def end_subject(
+    ctx: Context,
+    subject: str,
+    *,
+    reason: EndReason,
+    by: str | None = None,
+    keep: bytes | None = None,
+) -> Flow[Report]:
+    """End all of a subject's sessions but `keep`, in one step that sign-ins are ordered by (P15)."""
+    now = ctx.now()
+    ended: tuple[Found, ...] = yield EndSubject(
+        ctx.keys.subject_key(subject),
+        ctx.fresh(),
+        reason,
+        now,
+        ctx.clocks.purge_at(Kind.AUTHENTICATED, now),
+        ctx.fresh(),
+        keep,
+    )
+    sessions = [each.record for each in ended if each.record.header.kind.is_signed_in]
+    events: list[Event] = [
+        _ended(now, each.session_id.hex(), subject, reason, by) for each in sessions
+    ]
+    events.append(SignedOutEverywhere(at=now, subject=subject, ended=len(sessions), by=by))
+    return Report(len(sessions), tuple(events))
+
+
+def account_disabled(ctx: Context, subject: str, *, by: str | None = None) -> Flow[Report]:
+    """The account was disabled or deleted: everything that it has ends (P26, ASVS 7.4.2)."""
+    report = yield from end_subject(ctx, subject, reason=EndReason.DISABLED, by=by)
+    event = AccountDisabled(at=ctx.now(), subject=subject, ended=report.ended)
+    return Report(report.ended, (*report.events, event))
+
+
+def end_others(visit: Visit, reason: EndReason = EndReason.EVERYWHERE) -> Flow[Report]:
+    """End all sessions of the signed-in subject but this one."""
+    subject, record = _require(visit)
+    report = yield from end_subject(
+        visit.ctx, subject, reason=reason, keep=record.session_id, by=subject
+    )
+    visit.events += report.events
+    return report
+
+
+def credentials_changed(visit: Visit) -> Flow[Report]:
+    """A factor of the signed-in subject changed: the others end, this one rotates (ASVS 7.4.3)."""
+    report = yield from end_others(visit, EndReason.CREDENTIAL)
+    assert visit.identity is not None  # noqa: S101 - `end_others` asked for it
+    yield from rotate(visit, visit.identity)
+    visit.note(CredentialsChanged, ended=report.ended)
+    return report
+
+
+def end_everybody(ctx: Context, *, by: str | None = None) -> Flow[Report]:
+    """Sign everybody out, and make every record of a restored backup worthless (E3)."""
+    now = ctx.now()
+    yield EndAll(ctx.fresh(), now)
+    return Report(0, (AllSessionsEnded(at=now, by=by),))
+
+
+def keep_history(ctx: Context, events: list[Event]) -> Flow[None]:
+    """Store the events that concern a subject, sealed, for as long as the policy says (P17)."""
+    key_id = ctx.keys.issuing
+    entries = tuple(
+        HistoryEntry(
+            subject_key := ctx.keys.subject_key(event.subject),
+            event.at,
+            event.at + ctx.clocks.retention,
+            ctx.sealer.seal(
+                ctx.keys.history[key_id],
+                ctx.codec.encode(event.as_dict()),
+                bound_to("history", ctx.keys.realm, subject_key),
+            ),
+            key_id,
+        )
+        for event in events
+        if event.subject is not None
+    )
+    if entries and ctx.policy.history_length:
+        yield Append(entries, ctx.policy.history_length)
+
+
+def history(ctx: Context, subject: str, limit: int = 50) -> Flow[list[dict[str, Any]]]:
+    """What happened to a subject, newest first. Entries under retired keys are left out."""
+    subject_key = ctx.keys.subject_key(subject)
+    entries: tuple[HistoryEntry, ...] = yield ReadHistory(subject_key, limit)
+    bound = bound_to("history", ctx.keys.realm, subject_key)
+    told: list[dict[str, Any]] = []
+    for entry in entries:
+        key = ctx.keys.history.get(entry.key_id)
+        plain = None if key is None else ctx.sealer.open(key, entry.sealed, bound)
+        decoded = None if plain is None else ctx.codec.decode(plain)
+        if isinstance(decoded, dict):
+            told.append(decoded)
+    return told
+
+
+def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
+    """Remove what may be forgotten, in bounded batches -> how many things were removed."""
+    total = 0
+    while True:
+        now = ctx.now()
+        removed: int = yield Sweep(now, batch, now - _KEEP_EPOCHS)
+        total += removed
+        if removed < batch:
+            return total
+
+
+def describe(ctx: Context, found: Found, current: bytes | None = None) -> SessionInfo | None:
+    """One record as its owner sees it, or None where it is no signed-in session."""
+    return _info(ctx, found, current)
+
+
+def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | None:
+    record = found.record
+    try:
+        identity = ctx.open_identity(record)
+    except UnreadableRecord:
+        return None
+    if identity is None or identity.subject is None or not identity.kind.is_signed_in:
+        return None
+    reason = judge(
+        record.header, identity, ctx.now(), clocks=ctx.clocks, store_epoch=found.store_epoch
+    )
+    idle_deadline = record.header.idle_deadline
+    remembered = identity.kind is Kind.REMEMBERED
+    return SessionInfo(
+        session_id=record.session_id.hex(),
+        subject=identity.subject,
+        current=record.session_id == current,
+        remembered=remembered,
+        device=identity.device.label,
+        address=identity.address,
+        place=identity.place,
+        created_at=moment(identity.created_at),
+        last_seen=moment(record.header.last_seen),
+        expires_at=moment(min(idle_deadline, identity.absolute_deadline)),
+        factors=tuple(each.amr for each in identity.events),
+        acr=ctx.policy.acr.derive(identity.events, remembered),
+        ended_at=_ended_at(record, identity, reason, ctx.now()),
+        end_reason=reason,
+    )
+
+
+def _ended_at(
+    record: Record, identity: Identity, reason: EndReason | None, now: int
+) -> datetime | None:
+    if reason is None:
+        return None
+    if record.header.ended_at:
+        return moment(record.header.ended_at)
+    deadlines = {
+        EndReason.IDLE: record.header.idle_deadline,
+        EndReason.ABSOLUTE: identity.absolute_deadline,
+    }
+    return moment(deadlines.get(reason, now))
+
+
+def _require(visit: Visit) -> tuple[str, Record]:
+    if visit.subject is None or visit.record is None:
+        raise _nobody()
+    return visit.subject, visit.record
+
+
+def _nobody() -> StrongroomError:
+    return SignInRequired(
+        "Nobody is signed in.",
+        why="There are no other sessions to speak of.",
+        hint="Protect the route with require_sign_in.",
+    )
+
+
+def _ended(
+    at: int, session_id: str, subject: str, reason: EndReason, by: str | None
+) -> SessionEndedEvent:
+    return SessionEndedEvent(
+        at=at, session_id=session_id, subject=subject, reason=reason.value, by=by
+    )

@@ -1,0 +1,185 @@
+"""Saving data: by changed keys, by compare-and-set on the data's version, merged and retried (P7).
+
+A save never carries anything but data, so it never conflicts with a touch or a renewal (P8), and it
+is conditional on a live record, so a late one brings nothing back (P6).
+"""
+
+from __future__ import annotations
+
+from ..credentials import create
+from ..data import Changes, Encoded, pack
+from ..errors import SessionEnded, SessionTooLarge, StoreUnavailable, WriteConflict
+from ..events import SessionCreated, SessionUseAfterExpire
+from ..ops import Flow, Insert, Inserted, Outcome, Replace
+from ..record import (
+    EPOCH_BYTES,
+    NO_EPOCH,
+    NO_SUBJECT,
+    AuthenticationEvent,
+    Device,
+    Header,
+    Identity,
+    Kind,
+    Record,
+)
+from ..tokens import SECRET_BYTES, SESSION_ID_BYTES, Token, mint, successor
+from ..visit import Visit
+
+_ATTEMPTS = 16
+"""Tries against other writers of one session. Each lost try means that another one succeeded."""
+
+
+def save(visit: Visit, *, strict: bool | None = None, explicit: bool = True) -> Flow[bool]:
+    """Write what changed; True if anything was written.
+
+    Raises:
+        UnserialisableValue, SessionTooLarge: nothing was written.
+        WriteConflict: another request changed the same key, and `strict` asked to be told.
+        SessionEnded: only where the save is `explicit`.
+    """
+    changes = visit.data.changes()
+    if not changes:
+        return False
+    if strict is None:
+        strict = visit.ctx.policy.conflicts == "strict"
+    if visit.record is None:
+        return (yield from _start_anonymous(visit, changes))
+    written = yield from _write(visit, changes, strict=strict)
+    if written or not explicit:
+        return written
+    raise SessionEnded(
+        "The session ended while this request was running, so its changes were not saved.",
+        why="A late write must never bring an ended session back.",
+        hint="Treat the user as signed out.",
+    )
+
+
+def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
+    ctx, record, token = visit.ctx, visit.record, visit.token
+    assert record is not None and token is not None  # noqa: S101 - `save` asked before
+    for _ in range(_ATTEMPTS):
+        stored = visit.data.stored if record is visit.record else ctx.open_data(record, token.root)
+        contested = visit.data.contested(changes, stored)
+        if contested and strict:
+            raise WriteConflict(
+                f"Another request changed {', '.join(map(repr, contested))} in the meantime.",
+                why="Saving now would undo what it did. Nothing was written.",
+                hint="Read the session again, decide, and save again.",
+            )
+        merged = visit.data.merged(changes, stored)
+        check_size(visit, merged, visit.kind)
+        outcome: Outcome = yield Replace(
+            record.session_id,
+            ctx.fresh(),
+            record.header.data_version,
+            ctx.fresh(),
+            ctx.seal_data(merged, record.session_id, token.root),
+            ctx.keys.issuing,
+        )
+        if outcome.record is None:
+            visit.note(SessionUseAfterExpire, reason="write_after_end")
+            return False
+        if outcome.applied:
+            visit.now_holds(outcome.record)
+            visit.data.rebase(merged)
+            return True
+        record = outcome.record
+    raise StoreUnavailable(
+        f"The session could not be saved in {_ATTEMPTS} tries, because others kept writing it.",
+        why="Nothing was written by this request.",
+        hint="Keep what many requests write at once in a database, not in the session.",
+    )
+
+
+def _start_anonymous(visit: Visit, changes: Changes) -> Flow[bool]:
+    """An anonymous session is stored once it holds something, and not before (P24)."""
+    values = {key: value for key, value in changes.items() if value is not None}
+    if not values or visit.cookie_locked:
+        return False
+    check_size(visit, values, Kind.ANONYMOUS)
+    record, identity, token = new_record(visit, Kind.ANONYMOUS, values=values)
+    inserted: Inserted = yield Insert(record, visit.ctx.now())
+    stored = inserted.record or record
+    adopt_new(visit, stored, identity, token)
+    visit.note(SessionCreated, kind=Kind.ANONYMOUS.name.lower())
+    return True
+
+
+def new_record(
+    visit: Visit,
+    kind: Kind,
+    *,
+    values: Encoded | None = None,
+    subject: str | None = None,
+    events: tuple[AuthenticationEvent, ...] = (),
+    epoch: bytes = NO_EPOCH,
+    store_epoch: bytes = NO_EPOCH,
+    deadline: int | None = None,
+    linked_to: bytes | None = None,
+) -> tuple[Record, Identity, Token]:
+    """A new session: new id, root and secret, both clocks at their beginning (P10, E7)."""
+    ctx = visit.ctx
+    now = ctx.now()
+    idle, absolute = ctx.clocks.lifetimes(kind)
+    session_id = ctx.keys.session_id(subject, ctx.entropy(SESSION_ID_BYTES))
+    token = mint(
+        ctx.keys.tokens,
+        key_id=ctx.keys.issuing,
+        session_id=session_id,
+        root=ctx.entropy(SECRET_BYTES),
+        secret=ctx.entropy(SECRET_BYTES),
+    )
+    identity = Identity(
+        kind=kind,
+        created_at=now,
+        absolute_deadline=min(now + absolute, deadline or now + absolute),
+        subject=subject,
+        events=events,
+        device=visit.device() if subject is not None else Device(),
+        address=visit.facts.client if subject is not None else None,
+        epoch=epoch,
+        linked_to=linked_to,
+    )
+    idle_deadline = min(now + idle, identity.absolute_deadline)
+    header = Header(
+        kind=kind,
+        credential=create(token, successor(ctx.keys.tokens, token, ctx.keys.issuing), now),
+        revision=ctx.fresh(),
+        data_version=ctx.entropy(EPOCH_BYTES),
+        store_epoch=store_epoch,
+        envelope_key_id=ctx.keys.issuing,
+        data_key_id=ctx.keys.issuing,
+        inserted_at=now,
+        last_seen=now,
+        idle_deadline=idle_deadline,
+        purge_at=ctx.clocks.purge_at(kind, idle_deadline),
+    )
+    record = Record(
+        session_id=session_id,
+        subject_key=NO_SUBJECT if subject is None else ctx.keys.subject_key(subject),
+        header=header,
+        envelope=ctx.seal_identity(identity, session_id),
+        data=ctx.seal_data(values or {}, session_id, token.root),
+    )
+    return record, identity, token
+
+
+def adopt_new(visit: Visit, record: Record, identity: Identity, token: Token) -> None:
+    """From here on the request is in this new session, whose cookie the response hands out."""
+    visit.enter(record, identity, token)
+    visit.verdict = None
+    visit.issue = token
+
+
+def check_size(visit: Visit, values: Encoded, kind: Kind) -> None:
+    """Refuse more data than the policy allows, before anything is written (P24)."""
+    policy = visit.ctx.policy
+    limit = policy.max_anonymous_data if kind is Kind.ANONYMOUS else policy.max_data
+    size = len(pack(visit.ctx.codec, values))
+    if size > limit:
+        raise SessionTooLarge(
+            f"The session's data is {size} bytes, and the policy allows {limit}.",
+            why="Every request would carry it from the store. Nothing was written.",
+            hint="Keep large things in a database and their ids in the session, "
+            "or raise max_data (max_anonymous_data before sign-in).",
+        )

@@ -1,0 +1,375 @@
+"""Sign in, elevate, sign out: what changes a session's standing acts on the store when it is called.
+
+Signing in always starts a new session, whoever was signed in before; the old one ends (P10, E4).
+Elevating rotates the token: the old one is dead at once (D2). Neither ever promotes a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ..credentials import next_rotation, rotated
+from ..errors import (
+    SessionEnded,
+    SessionLimitReached,
+    SignInOvertaken,
+    SignInRequired,
+    StoreError,
+    UsageError,
+)
+from ..events import (
+    ExcessSessions,
+    GenerationsUsedUp,
+    LoginSuccess,
+    SessionCreated,
+    SessionEndedEvent,
+    SessionLogout,
+    SessionRenewed,
+    SteppedUp,
+)
+from ..ops import End, Epochs, Find, Flow, Found, Insert, Inserted, InsertRefusal, Outcome, Rotate
+from ..ops import ReadEpoch as ReadEpochOp
+from ..policy import ATTEMPT_MAX, ms
+from ..record import AuthenticationEvent, EndReason, Identity, Kind, Record
+from ..tokens import SECRET_BYTES, Token, mint, successor
+from ..visit import Attempt, Visit
+from .saving import adopt_new, check_size, new_record
+
+_ATTEMPTS = 4
+MAX_SUBJECT_LENGTH = 512
+
+
+def begin_attempt(visit: Visit, subject: str) -> Flow[Attempt]:
+    """Before credentials are checked: remember the subject's epoch (P15, E2)."""
+    _check_subject(subject)
+    ctx = visit.ctx
+    began_at = ctx.now()
+    epochs: Epochs = yield ReadEpochOp(ctx.keys.subject_key(subject))
+    return Attempt(subject, epochs.subject, epochs.store, began_at)
+
+
+def sign_in(
+    visit: Visit, subject: str, factors: Iterable[str] = ("pwd",), *, pending: bool = False
+) -> Flow[None]:
+    """Start a new session for the subject and end the one before.
+
+    With `pending`, the first of two factors is proved: the session exposes `pending_subject` only,
+    lives by its own short clocks, and is completed by signing in again with the second factor.
+
+    Raises:
+        SignInOvertaken: the subject's sessions were all ended after this attempt began.
+        SessionLimitReached: the policy refuses one more.
+        StoreUnavailable: nothing was changed, or it was undone.
+    """
+    _check_can_issue(visit)
+    _check_subject(subject)
+    attempt = yield from _attempt_for(visit, subject)
+    proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
+    if not proved:
+        raise UsageError(
+            "sign_in needs at least one factor.",
+            why="A session whose sign-in proved nothing would count as authenticated.",
+            hint="Pass what was checked as RFC 8176 values, for example amr=['pwd', 'otp'].",
+        )
+    old, old_identity, carried = visit.record, visit.identity, _carried(visit, subject)
+    record, identity, token = new_record(
+        visit,
+        Kind.PENDING if pending else Kind.AUTHENTICATED,
+        values=carried,
+        subject=subject,
+        events=_merged(_earlier_factors(old_identity, subject), proved),
+        epoch=attempt.epoch,
+        store_epoch=attempt.store_epoch,
+    )
+    stored = yield from _insert(visit, record, attempt, subject, counted=not pending)
+    yield from _end_before(visit, old, old_identity, stored, subject)
+    adopt_new(visit, stored, identity, token)
+    visit.aborts = stored
+    visit.signed_out = visit.clear_cookie = False
+    visit.attempt = None
+    visit.note(SessionCreated, kind=identity.kind.name.lower())
+    visit.note(LoginSuccess, factors=tuple(each.amr for each in proved), pending=pending)
+
+
+def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
+    """A factor was proved again, or a further one: rotate the token and start its age anew.
+
+    Restarts the idle clock only, never the absolute one (E7).
+
+    Raises:
+        SignInRequired: nobody is signed in.
+        SessionEnded: the session ended in the meantime, or its rotations are used up.
+    """
+    proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
+    identity = _signed_in(visit)
+    events = _merged(identity.events, proved)
+    changed = replace(identity, kind=Kind.AUTHENTICATED, events=events, device=visit.device())
+    yield from rotate(visit, changed)
+    visit.note(SteppedUp, factors=tuple(each.amr for each in proved))
+
+
+def rotate(visit: Visit, identity: Identity) -> Flow[None]:
+    """Replace the token at once, and the envelope with it (D2)."""
+    _check_can_issue(visit)
+    ctx = visit.ctx
+    record, token = visit.record, visit.token
+    assert record is not None and token is not None  # noqa: S101 - a signed-in visit has both
+    for _ in range(_ATTEMPTS):
+        fresh = _rotated_token(visit, record, token)
+        now = ctx.now()
+        idle, _absolute = ctx.clocks.lifetimes(identity.kind)
+        deadline = min(now + idle, identity.absolute_deadline)
+        outcome: Outcome = yield Rotate(
+            record.session_id,
+            ctx.fresh(),
+            record.header.credential.current,
+            rotated(fresh, successor(ctx.keys.tokens, fresh, ctx.keys.issuing), now),
+            identity.kind,
+            ctx.seal_identity(identity, record.session_id),
+            ctx.keys.issuing,
+            now,
+            deadline,
+            ctx.clocks.purge_at(identity.kind, deadline),
+        )
+        if outcome.record is None:
+            break
+        if outcome.applied:
+            visit.token = visit.issue = fresh
+            visit.identity = identity
+            visit.record = outcome.record
+            visit.note(SessionRenewed, how="rotation")
+            return
+        # A parallel request renewed the token. It is the same session, so privilege may change; but
+        # if it was a rotation, our own token is dead and this request has no standing any more.
+        if outcome.record.header.credential.generation >> 20 != token.generation >> 20:
+            break
+        record = outcome.record
+    raise _ended()
+
+
+def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
+    """End the session on the server, durably, whatever becomes of the response (P14).
+
+    Without a session there is nothing to end; no other session is ever touched (P13).
+    """
+    _check_can_issue(visit)
+    record, identity = visit.record, visit.identity
+    if record is not None and identity is not None:
+        yield from end_record(visit, record, reason)
+        if reason is EndReason.LOGOUT and identity.kind.is_signed_in:
+            visit.note(SessionLogout)
+        else:
+            visit.note(SessionEndedEvent, reason=reason.value)
+        for each in visit.superseded:
+            yield from _end_id(visit, each, EndReason.SUPERSEDED, Kind.ANONYMOUS)
+        visit.superseded = []
+        visit.signed_out = True
+    visit.leave()
+    visit.aborts = None
+
+
+def end_record(visit: Visit, record: Record, reason: EndReason) -> Flow[Outcome]:
+    """End one record now."""
+    return (yield from _end_id(visit, record.session_id, reason, record.header.kind))
+
+
+def _end_id(visit: Visit, session_id: bytes, reason: EndReason, kind: Kind) -> Flow[Outcome]:
+    ctx = visit.ctx
+    now = ctx.now()
+    purge_at = ctx.clocks.purge_at(kind, now)
+    outcome: Outcome = yield End(session_id, ctx.fresh(), reason, now, purge_at)
+    return outcome
+
+
+def end_superseded(visit: Visit) -> Flow[None]:
+    """At the response's start: end the anonymous sessions that sign-ins left behind.
+
+    Not earlier, so that a sign-in whose response fails does not cost the visitor their cart too.
+    """
+    while visit.superseded:
+        yield from _end_id(visit, visit.superseded[0], EndReason.SUPERSEDED, Kind.ANONYMOUS)
+        visit.superseded.pop(0)
+
+
+def _attempt_for(visit: Visit, subject: str) -> Flow[Attempt]:
+    """The attempt whose epoch counts: a pending session's, the running one's, or one from now."""
+    identity = visit.identity
+    if identity is not None and identity.kind is Kind.PENDING and identity.subject == subject:
+        # The first factor was proved under this epoch; everything since then must not count.
+        assert visit.record is not None  # noqa: S101 - an identity comes with its record
+        return Attempt(
+            subject, identity.epoch, visit.record.header.store_epoch, identity.created_at
+        )
+    attempt = visit.attempt
+    if attempt is None or attempt.subject != subject:
+        return (yield from begin_attempt(visit, subject))
+    if visit.ctx.now() > attempt.began_at + ms(ATTEMPT_MAX):
+        raise _overtaken("Checking the credentials took longer than an hour")
+    return attempt
+
+
+def _insert(
+    visit: Visit, record: Record, attempt: Attempt, subject: str, *, counted: bool
+) -> Flow[Record]:
+    ctx = visit.ctx
+    now = ctx.now()
+    limit = ctx.policy.limit if counted else None
+    inserted: Inserted = yield Insert(
+        record, now, attempt.epoch, limit, ctx.clocks.purge_at(Kind.AUTHENTICATED, now)
+    )
+    maximum = ctx.policy.max_sessions
+    if inserted.refusal is InsertRefusal.LIMIT:
+        visit.note(ExcessSessions, session_id=None, subject=subject, maximum=maximum)
+        raise SessionLimitReached(
+            f"{maximum} sessions are signed in, which is as many as the policy allows.",
+            why="Nobody was signed in.",
+            hint="Offer the list of sessions and let the user end one, or let the policy evict.",
+        )
+    if inserted.refusal is not None or inserted.record is None:
+        raise _overtaken("All sessions of this user were ended while the credentials were checked")
+    if inserted.evicted:
+        count = len(inserted.evicted)
+        visit.note(ExcessSessions, session_id=None, subject=subject, maximum=maximum, evicted=count)
+    for each in inserted.evicted:
+        visit.note(
+            SessionEndedEvent,
+            session_id=each.session_id.hex(),
+            subject=subject,
+            reason=EndReason.EVICTED.value,
+        )
+    return inserted.record
+
+
+def _end_before(
+    visit: Visit, old: Record | None, identity: Identity | None, new: Record, subject: str
+) -> Flow[None]:
+    """End the session that this one takes over from. If that fails, undo the sign-in (E4)."""
+    try:
+        if old is not None and identity is not None:
+            if identity.kind is Kind.ANONYMOUS:
+                visit.superseded.append(old.session_id)
+            else:
+                yield from _supersede(visit, old.session_id, identity)
+        if visit.orphan is not None:
+            yield from _end_orphan(visit, visit.orphan, subject)
+            visit.orphan = None
+    except StoreError:
+        yield from end_record(visit, new, EndReason.ABORTED)
+        raise
+
+
+def _supersede(visit: Visit, session_id: bytes, identity: Identity) -> Flow[None]:
+    outcome = yield from _end_id(visit, session_id, EndReason.SUPERSEDED, identity.kind)
+    if outcome.applied:
+        visit.note(
+            SessionEndedEvent,
+            session_id=session_id.hex(),
+            subject=identity.subject,
+            reason=EndReason.SUPERSEDED.value,
+        )
+
+
+def _end_orphan(visit: Visit, token: Token, subject: str) -> Flow[None]:
+    """A rotation's response was lost, and the user signs in again: the old session is theirs (D2).
+
+    Only where the subject is the same, so that a planted token ends nobody else's session.
+    """
+    found: Found | None = yield Find(token.session_id, authoritative=True)
+    if found is None or not found.record.is_live:
+        return
+    identity = visit.ctx.open_identity(found.record)
+    if identity is not None and identity.subject == subject:
+        yield from _supersede(visit, token.session_id, identity)
+
+
+def _carried(visit: Visit, subject: str) -> dict[str, bytes]:
+    """What comes along into the new session: the policy's named keys, from nobody else's session.
+
+    A pending session of the same subject comes along whole: it is one sign-in in two steps.
+    """
+    identity = visit.identity
+    if identity is None or visit.kind is Kind.ANONYMOUS:
+        carried = visit.data.selected(visit.ctx.policy.carry_over)
+    elif identity.kind is Kind.PENDING and identity.subject == subject:
+        carried = visit.data.selected(tuple(visit.data))
+    else:
+        return {}
+    check_size(visit, carried, Kind.AUTHENTICATED)
+    return carried
+
+
+def _earlier_factors(identity: Identity | None, subject: str) -> tuple[AuthenticationEvent, ...]:
+    if identity is None or identity.kind is not Kind.PENDING or identity.subject != subject:
+        return ()
+    return identity.events
+
+
+def _merged(
+    earlier: tuple[AuthenticationEvent, ...], proved: tuple[AuthenticationEvent, ...]
+) -> tuple[AuthenticationEvent, ...]:
+    """The newest event of each factor; its age runs from the proof, not from the request (P25)."""
+    latest = {each.amr: each for each in (*earlier, *proved)}
+    return tuple(latest.values())
+
+
+def _rotated_token(visit: Visit, record: Record, token: Token) -> Token:
+    ctx = visit.ctx
+    generation = next_rotation(record.header.credential.generation)
+    if generation is None:
+        visit.note(GenerationsUsedUp)
+        raise SessionEnded(
+            "This session has changed its privilege as often as a session can.",
+            why="Another change could repeat an old token.",
+            hint="Ask the user to sign in again.",
+        )
+    return mint(
+        ctx.keys.tokens,
+        key_id=ctx.keys.issuing,
+        session_id=record.session_id,
+        root=token.root,
+        secret=ctx.entropy(SECRET_BYTES),
+        generation=generation,
+    )
+
+
+def _signed_in(visit: Visit) -> Identity:
+    if visit.identity is None or not visit.identity.kind.is_signed_in:
+        raise SignInRequired(
+            "Nobody is signed in.",
+            why="Only a signed-in session can be elevated.",
+            hint="Call session.sign_in(...) after checking the credentials.",
+        )
+    return visit.identity
+
+
+def _check_subject(subject: object) -> None:
+    if not isinstance(subject, str) or not subject or len(subject) > MAX_SUBJECT_LENGTH:
+        raise UsageError(
+            "A subject must be text of 1 to 512 characters.",
+            why="It names the account in every list, event and index.",
+            hint="Pass the user's id as text, for example str(user.id).",
+        )
+
+
+def _check_can_issue(visit: Visit) -> None:
+    if visit.response_started or visit.facts.websocket:
+        raise UsageError(
+            "The response has started, so no cookie can be set any more.",
+            why="The browser would keep the old token, and the session would be half changed.",
+            hint="Call this in a normal request, before the response is returned.",
+        )
+
+
+def _overtaken(what: str) -> SignInOvertaken:
+    return SignInOvertaken(
+        f"{what}.", why="Nobody was signed in.", hint="Ask the user to sign in again."
+    )
+
+
+def _ended() -> SessionEnded:
+    return SessionEnded(
+        "The session ended, or was elevated elsewhere, while this request was running.",
+        why="A token that is dead cannot gain privilege.",
+        hint="Ask the user to sign in again.",
+    )

@@ -1,0 +1,203 @@
+"""Step-up: what a route asks for, against what this session has proved, and when (P25, RFC 9470).
+
+    ask(requirement, events, now)  ->  Satisfied | Challenge
+
+Rules. Freshness runs from each authentication event, per factor; no activity moves it, so the
+bound is hard. The level is derived from those events alone that are fresh enough: yesterday's
+hardware key does not lift today's password. An event from the future beyond the allowed skew does
+not count. A remembered session (persistent login) has the lowest level at most and is never recent:
+"remember my browser" does not replace authentication (NIST SP 800-63B-4, 5.1).
+
+Not here: single use and binding to one transaction (ASVS 7.5.3), which need a store. The levels are
+in `assurance.py`, where to send the browser is in `return_path.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .assurance import NIST_AAL, AcrTable, Level
+from .errors import ConfigurationError, StepUpRequired, UsageError
+from .record import AuthenticationEvent
+from .return_path import safe_next, sign_in_location
+
+__all__ = [
+    "NIST_AAL",
+    "AcrTable",
+    "AuthenticationEvent",
+    "Challenge",
+    "Level",
+    "Requirement",
+    "Satisfied",
+    "ask",
+    "safe_next",
+    "sign_in_location",
+]
+
+DEFAULT_SKEW = 2_000
+"""Milliseconds by which two servers' clocks may differ (PROTOCOL E6)."""
+
+_HTTP_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What a route asks for: not older than `max_age` (ms), at least level `acr`, all of `amr`.
+
+    A `max_age` of zero is a value: the proof must be from this very moment. All parts that are set
+    must hold together, and with `max_age` for fresh events alone, so that `acr` with `max_age` is
+    full re-authentication (ASVS 7.5.1) and `max_age` alone is any one factor anew (ASVS 7.5.2).
+
+    Raises:
+        ConfigurationError: nothing is asked for, or the age is negative.
+    """
+
+    max_age: int | None = None
+    acr: str | None = None
+    amr: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """A requirement that guards nothing is a mistake, not a wish."""
+        if self.max_age is None and self.acr is None and not self.amr:
+            raise ConfigurationError(
+                "A step-up requirement asks for nothing.",
+                why="The route would look guarded and not be.",
+                hint="Set max_age, acr or amr.",
+            )
+        if self.max_age is not None and self.max_age < 0:
+            raise ConfigurationError(
+                f"max_age cannot be {self.max_age}.",
+                why="Nobody can have authenticated in the future.",
+                hint="Give milliseconds; 0 means right now.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Satisfied:
+    """The requirement holds, at this level."""
+
+    acr: str
+
+
+_SENTENCES = {
+    "remembered": "This browser was remembered; please sign in to go on.",
+    "not_authenticated": "Nothing in this session proves who you are; please sign in.",
+    "too_old": "The last authentication is too long ago for this; please confirm it is you.",
+    "too_weak": "This needs a stronger authentication than the session has.",
+    "method_missing": "This needs an authentication method that was not used in this session.",
+}
+"""Every reason for a challenge, by its stable code. Fit for a quoted string in a header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The requirement does not hold: `reason` is a stable code, and it is told in three ways."""
+
+    reason: str
+    requirement: Requirement
+
+    @property
+    def sentence(self) -> str:
+        """The reason for people."""
+        return _SENTENCES[self.reason]
+
+    @property
+    def max_age_seconds(self) -> int | None:
+        """Whole seconds, as OAuth counts; rounded down, so that nobody is promised too much."""
+        age = self.requirement.max_age
+        return None if age is None else age // 1000
+
+    def www_authenticate(self, scheme: str = "Bearer") -> str:
+        """The WWW-Authenticate header of the 401 answer (RFC 9470, 3).
+
+        A 401 must name a scheme (RFC 9110, 11.6.1), and cookies have none. `Bearer` is the one for
+        which RFC 9470 defines these parameters, clients look for it, and no browser opens a dialog.
+        An application whose clients would then send tokens may name its own, such as `Session`.
+
+        Raises:
+            UsageError: the scheme is no HTTP token.
+        """
+        if not _HTTP_TOKEN.fullmatch(scheme):
+            raise UsageError(
+                f"{scheme!r} is no authentication scheme.",
+                why="It would break the header.",
+                hint="Use one word, such as 'Bearer' or 'Session'.",
+            )
+        parts = ['error="insufficient_user_authentication"', f'error_description="{self.sentence}"']
+        if self.requirement.acr is not None:
+            parts.append(f'acr_values="{self.requirement.acr}"')
+        if self.max_age_seconds is not None:
+            parts.append(f'max_age="{self.max_age_seconds}"')
+        return f"{scheme} {', '.join(parts)}"
+
+    def problem(self) -> dict[str, object]:
+        """The JSON body (application/problem+json, RFC 9457); absent parts are left out."""
+        body: dict[str, object] = {
+            "type": "about:blank",
+            "title": "Unauthorized",
+            "status": 401,
+            "detail": self.sentence,
+            "code": StepUpRequired.code,
+            "error": "insufficient_user_authentication",
+            "reason": self.reason,
+        }
+        if self.requirement.acr is not None:
+            body["acr_values"] = self.requirement.acr
+        if self.requirement.amr:
+            body["amr_values"] = sorted(self.requirement.amr)
+        if self.max_age_seconds is not None:
+            body["max_age"] = self.max_age_seconds
+        return body
+
+
+def ask(
+    requirement: Requirement,
+    events: Iterable[AuthenticationEvent],
+    now: int,
+    table: AcrTable = NIST_AAL,
+    remembered: bool = False,
+    *,
+    skew: int = DEFAULT_SKEW,
+) -> Satisfied | Challenge:
+    """Whether the events meet the requirement at `now` (ms UTC, as is `skew`).
+
+    Raises:
+        ConfigurationError: the requirement names a level that the table does not have.
+    """
+    wanted = None if requirement.acr is None else table.rank(requirement.acr)
+    believed = [event for event in events if event.at <= now + skew]
+    above_lowest = wanted not in (None, 0)
+    if remembered and (requirement.max_age is not None or requirement.amr or above_lowest):
+        return Challenge("remembered", requirement)
+    missing = _missing(requirement, wanted, believed, table)
+    if missing is not None:
+        return Challenge(missing, requirement)
+    fresh = [event for event in believed if _is_fresh(event, requirement.max_age, now)]
+    level = table.derive(fresh, remembered)
+    if level is None or _missing(requirement, wanted, fresh, table) is not None:
+        return Challenge("too_old", requirement)
+    return Satisfied(level)
+
+
+def _missing(
+    requirement: Requirement,
+    wanted: int | None,
+    events: list[AuthenticationEvent],
+    table: AcrTable,
+) -> str | None:
+    """The reason why these events would not do at any age, or None."""
+    level = table.derive(events)
+    if level is None:
+        return "not_authenticated"
+    if wanted is not None and table.rank(level) < wanted:
+        return "too_weak"
+    if not requirement.amr <= {event.amr for event in events}:
+        return "method_missing"
+    return None
+
+
+def _is_fresh(event: AuthenticationEvent, max_age: int | None, now: int) -> bool:
+    """Age counts from the event itself; nothing that happened since makes it younger."""
+    return max_age is None or now - event.at <= max_age

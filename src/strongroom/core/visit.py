@@ -1,0 +1,284 @@
+"""One request in one session: what was presented, what it was found to be, what must still be done.
+
+A `Visit` is the only mutable thing in the core. Flows (`flows/`) read and change it; the public
+`Session` is a face on it. Its `Context` is fixed when the request begins, so that a key that is
+rotated in the middle cannot split a request in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .cookies import CookieSpec
+from .credentials import Verdict
+from .data import Encoded, SessionData, pack, unpack
+from .devices import describe
+from .errors import SessionReadOnly
+from .events import Event
+from .exchange import RequestFacts
+from .policy import Clocks, DataSeal, SessionPolicy
+from .record import (
+    EPOCH_BYTES,
+    AuthenticationEvent,
+    Device,
+    EndReason,
+    Identity,
+    Kind,
+    Record,
+    data_bound,
+    open_identity,
+    seal_identity,
+    unreadable,
+)
+from .sealing import Codec, Sealer, UnlockedKeys
+from .tokens import Token, VerifiedTokens, derive
+
+_SEALS = {DataSeal.TOKEN: b"t", DataSeal.SERVER: b"s", DataSeal.NONE: b"n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything that flows are handed: policy, keys, and the effects that the core cannot have."""
+
+    policy: SessionPolicy
+    clocks: Clocks
+    keys: UnlockedKeys
+    verified: VerifiedTokens
+    sealer: Sealer
+    codec: Codec
+    entropy: Callable[[int], bytes] = field(repr=False)
+    now: Callable[[], int]
+    cookie: CookieSpec
+    pre_cookie: CookieSpec
+
+    def fresh(self) -> bytes:
+        """A random revision, data version or epoch."""
+        return self.entropy(EPOCH_BYTES)
+
+    def open_identity(self, record: Record) -> Identity | None:
+        """See `record.open_identity`."""
+        return open_identity(record, keys=self.keys, sealer=self.sealer, codec=self.codec)
+
+    def seal_identity(self, identity: Identity, session_id: bytes) -> bytes:
+        """See `record.seal_identity`."""
+        return seal_identity(
+            identity, session_id, keys=self.keys, sealer=self.sealer, codec=self.codec
+        )
+
+    def seal_data(self, values: Encoded, session_id: bytes, root: bytes) -> bytes:
+        """Session data as the policy wants it at rest; empty data is empty bytes."""
+        if not values:
+            return b""
+        mode = self.policy.seal_data
+        packed = pack(self.codec, values)
+        if mode is DataSeal.NONE:
+            return _SEALS[mode] + packed
+        key_id = self.keys.issuing
+        key = self._data_key(mode, key_id, session_id, root)
+        bound = data_bound(self.keys, session_id, key_id)
+        return _SEALS[mode] + self.sealer.seal(key, packed, bound)
+
+    def open_data(self, record: Record, root: bytes) -> Encoded:
+        """The record's data. How it is sealed stands in its first byte, so a policy can change.
+
+        Raises:
+            UnreadableRecord: it is damaged, or was moved from another session.
+        """
+        sealed = record.data
+        if not sealed:
+            return {}
+        mode = next((mode for mode, mark in _SEALS.items() if mark == sealed[:1]), None)
+        key_id = record.header.data_key_id
+        if mode is None or (mode is not DataSeal.NONE and key_id not in self.keys.data):
+            raise unreadable("its data is sealed in a way or under a key that is not known")
+        packed: bytes | None = sealed[1:]
+        if mode is not DataSeal.NONE:
+            key = self._data_key(mode, key_id, record.session_id, root)
+            bound = data_bound(self.keys, record.session_id, key_id)
+            packed = self.sealer.open(key, sealed[1:], bound)
+        try:
+            if packed is None:
+                raise ValueError("not what was sealed")
+            return unpack(self.codec, packed)
+        except ValueError as error:
+            raise unreadable("its data is damaged or belongs to another session") from error
+
+    def _data_key(self, mode: DataSeal, key_id: int, session_id: bytes, root: bytes) -> bytes:
+        """A key for one session; with the root among its parts, a store alone cannot derive it."""
+        if mode is DataSeal.SERVER:
+            return self.keys.server_data[key_id]
+        return derive(
+            self.keys.mac, self.keys.data[key_id], "data", self.keys.realm, session_id, root
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Checking somebody's credentials, from its beginning: the epoch counts from here (P15)."""
+
+    subject: str
+    epoch: bytes
+    store_epoch: bytes
+    began_at: int
+
+
+class Visit:
+    """The state of one request. `record` and `identity` are None where nobody has a session."""
+
+    __slots__ = (
+        "aborts",
+        "attempt",
+        "clear_cookie",
+        "cookie_locked",
+        "csrf_token_used",
+        "ctx",
+        "data",
+        "events",
+        "facts",
+        "identity",
+        "issue",
+        "opened_at",
+        "orphan",
+        "pre_session",
+        "pre_session_new",
+        "record",
+        "refusal",
+        "renew_asked",
+        "response_started",
+        "seen",
+        "signed_out",
+        "start_allowed",
+        "superseded",
+        "token",
+        "tossed",
+        "unavailable",
+        "verdict",
+    )
+
+    def __init__(self, ctx: Context, facts: RequestFacts) -> None:
+        self.ctx = ctx
+        self.facts = facts
+        self.opened_at = ctx.now()
+        self.record: Record | None = None
+        self.identity: Identity | None = None
+        self.token: Token | None = None
+        """The token that opens the session now: the one presented, or one made in this request."""
+        self.verdict: Verdict | None = None
+        self.refusal: EndReason | str | None = None
+        """Why a presented cookie did not open a session."""
+        self.events: list[Event] = []
+        self.issue: Token | None = None
+        """The token to hand out, if the record still agrees when the response starts."""
+        self.aborts: Record | None = None
+        """A session that this request made, which ends if its response fails (E1)."""
+        self.orphan: Token | None = None
+        """A token refused because of a rotation: signing in again ends its session (D2)."""
+        self.superseded: list[bytes] = []
+        self.attempt: Attempt | None = None
+        self.cookie_locked = False
+        """Nothing but a sign-in may set the session cookie on this response."""
+        self.clear_cookie = False
+        self.tossed = False
+        self.signed_out = False
+        self.renew_asked = False
+        self.start_allowed = False
+        self.unavailable = False
+        self.seen = False
+        self.csrf_token_used = False
+        self.pre_session: bytes | None = None
+        self.pre_session_new = False
+        self.response_started = False
+        self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
+
+    @property
+    def kind(self) -> Kind:
+        """The session's kind; a visitor without one is anonymous."""
+        return Kind.ANONYMOUS if self.identity is None else self.identity.kind
+
+    @property
+    def subject(self) -> str | None:
+        """Who is signed in. A pending session has no subject yet."""
+        if self.identity is None or not self.identity.kind.is_signed_in:
+            return None
+        return self.identity.subject
+
+    @property
+    def session_id(self) -> str | None:
+        """The public session id, or None where nothing is stored."""
+        return None if self.record is None else self.record.session_id.hex()
+
+    @property
+    def factors(self) -> tuple[AuthenticationEvent, ...]:
+        """The authentication events of a signed-in session."""
+        if self.identity is None or not self.identity.kind.is_signed_in:
+            return ()
+        return self.identity.events
+
+    def enter(self, record: Record, identity: Identity, token: Token) -> None:
+        """From here on the request is in this session."""
+        self.record, self.identity, self.token = record, identity, token
+        ctx = self.ctx
+        self.data = SessionData(
+            ctx.codec, lambda: ctx.open_data(record, token.root), self._guard_write
+        )
+
+    def leave(self) -> None:
+        """From here on the request is in no session, and nothing it held remains."""
+        self.record = self.identity = self.token = self.verdict = self.issue = None
+        self.data = SessionData(self.ctx.codec, dict[str, bytes], self._guard_write)
+
+    def device(self) -> Device:
+        """The client's device, as far as it says."""
+        return describe(self.facts.user_agent, self.facts.client)
+
+    def note(self, event: type[Event], **details: Any) -> None:
+        """Remember an event; it reaches the sinks after the response."""
+        base: dict[str, Any] = {
+            "at": self.ctx.now(),
+            "session_id": self.session_id,
+            "subject": None if self.identity is None else self.identity.subject,
+            "address": self.facts.client,
+        }
+        self.events.append(event(**{**base, **details}))
+
+    def take_events(self) -> list[Event]:
+        """The events so far; the visit forgets them."""
+        taken, self.events = self.events, []
+        return taken
+
+    def now_holds(self, record: Record) -> None:
+        """A write changed the record: this is how it is now."""
+        self.record = record
+        if self.identity is not None and self.identity.kind is not record.header.kind:
+            self.identity = replace(self.identity, kind=record.header.kind)
+
+    def _guard_write(self) -> None:
+        if self.unavailable:
+            raise SessionReadOnly(
+                "The session cannot be written while its store does not answer.",
+                why="What was written would be lost.",
+                hint="Check session.unavailable before writing on a public route.",
+            )
+        if self.record is not None:
+            return
+        if self.facts.websocket:
+            raise SessionReadOnly(
+                "A WebSocket cannot start a session.",
+                why="Its handshake cannot set the cookie that would open it.",
+                hint="Start the session in a normal request before the socket is opened.",
+            )
+        if self.cookie_may_be_at_home and not self.start_allowed:
+            raise SessionReadOnly(
+                "This request came from another site without our cookie, so the user's session "
+                "cannot be seen.",
+                why="Starting a new one would replace the session that they have.",
+                hint="Redirect to a page of ours first, or call session.start_new() "
+                "if replacing it is what you want.",
+            )
+
+    @property
+    def cookie_may_be_at_home(self) -> bool:
+        """A cross-site unsafe request without our cookie: a Lax cookie stays at home (F2)."""
+        return not self.facts.is_safe and self.facts.fetch_site == "cross-site"

@@ -1,0 +1,153 @@
+"""The contract's fourth part: histories, and the sweep."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from strongroom.core.ops import (
+    GONE,
+    Append,
+    EndSubject,
+    Find,
+    HistoryEntry,
+    Insert,
+    InsertRefusal,
+    ReadEpoch,
+    ReadHistory,
+    Sweep,
+)
+from strongroom.core.record import NO_EPOCH, EndReason
+from strongroom.testing.clock import START
+from strongroom.testing.records import KEEP, a_record, a_subject_key, an_end, an_entry
+
+from .changing import every_change
+from .harness import Harness
+
+
+class Keeping(Harness):
+    """Nothing is kept without an end, and nothing goes before its time (P24)."""
+
+    def append(self, *entries: HistoryEntry, keep: int = 100) -> None:
+        """Add the entries in one op."""
+        self.store.append(Append(entries, keep))
+
+    def history(self, subject: str = "alice", limit: int = 100) -> tuple[HistoryEntry, ...]:
+        """The subject's entries, newest first."""
+        return self.store.read_history(ReadHistory(a_subject_key(subject), limit))
+
+    def test_a_subject_without_history_has_none(self) -> None:
+        """Not found is a value."""
+        assert self.history() == ()
+
+    def test_a_history_is_read_newest_first(self) -> None:
+        """Entries come back to the byte, whichever op brought them, each subject's its own."""
+        entries = [an_entry(at=START + number, key_id=number * 51) for number in range(6)]
+        entries[3] = replace(entries[3], sealed=b"")
+        entries[4] = replace(entries[4], sealed=bytes(range(256)))
+        bob = an_entry("bob", at=START + 3)
+        self.append(*entries[:2], bob)
+        for entry in entries[2:]:
+            self.append(entry)
+        assert self.history() == tuple(reversed(entries))
+        assert self.history("bob") == (bob,)
+        assert self.history(limit=2) == (entries[5], entries[4])
+        assert self.history(limit=0) == ()
+
+    def test_appending_nothing_is_a_no_op(self) -> None:
+        """An op without entries changes no history."""
+        entry = an_entry()
+        self.append(entry)
+        self.append(keep=1)
+        assert self.history() == (entry,)
+
+    def test_a_history_keeps_its_newest_entries(self) -> None:
+        """At most `keep` a subject stay, so no client can fill the store (P24)."""
+        entries = [an_entry(at=START + number) for number in range(7)]
+        self.append(an_entry("bob"))
+        for entry in entries[:5]:
+            self.append(entry, keep=3)
+        assert self.history() == (entries[4], entries[3], entries[2])
+        self.append(*entries[5:], keep=3)
+        assert self.history() == (entries[6], entries[5], entries[4])
+        assert len(self.history("bob")) == 1
+
+    def test_two_events_of_one_moment_are_both_kept(self) -> None:
+        """A moment is not a name: entries of the same millisecond do not replace each other."""
+        one, other = an_entry(at=START), an_entry(at=START)
+        self.append(one)
+        self.append(other)
+        assert sorted(self.history(), key=lambda each: each.sealed) == sorted(
+            (one, other), key=lambda each: each.sealed
+        )
+
+    def test_a_sweep_takes_what_is_due_and_nothing_else(self) -> None:
+        """Only `purge_at` decides, at its very millisecond; live or ended does not matter (P9)."""
+        due, at_the_moment = (a_record(purge_at=START + each) for each in (9, 10))
+        later, ended = a_record(purge_at=START + 11), a_record()
+        for record in (due, at_the_moment, later, ended):
+            self.insert(record)
+        self.store.end(an_end(ended, purge_at=START + 8))
+        assert self.store.sweep(Sweep(START + 10, limit=100)) == 3
+        for record in (due, at_the_moment, ended):
+            assert self.store.find(Find(record.session_id)) is None
+        assert self.read(later).is_live
+        assert self.ids() == [later.session_id], "the index goes with its records"
+        assert self.store.sweep(Sweep(START + 10, limit=100)) == 0
+
+    def test_what_was_swept_cannot_be_changed(self) -> None:
+        """A late write does not bring back what housekeeping took (P6)."""
+        record = self.insert(a_record(purge_at=START))
+        assert self.store.sweep(Sweep(START, limit=1)) == 1
+        for op in every_change(record):
+            assert getattr(self.store, op.verb)(op) == GONE
+        assert self.store.find(Find(record.session_id)) is None
+        assert self.ids() == []
+
+    def test_a_touch_puts_off_the_sweep(self) -> None:
+        """What was touched since is not due any more."""
+        record = self.insert(a_record(purge_at=START))
+        self.store.touch(replace_touch_purge(self.read(record).session_id, self.entropy(8)))
+        assert self.store.sweep(Sweep(START + 1, limit=10)) == 0
+        assert self.read(record).is_live
+
+    def test_a_sweep_takes_no_more_than_its_limit(self) -> None:
+        """However much is due, one sweep is short; repeated, it takes everything (P24)."""
+        for number in range(7):
+            self.insert(a_record(subject=None if number % 2 else "alice", purge_at=START))
+        for number in range(4):
+            self.append(an_entry(at=START + number, purge_at=START))
+        removed = [self.store.sweep(Sweep(START, limit=3)) for _ in range(5)]
+        assert all(0 <= each <= 3 for each in removed)
+        assert sum(removed) == 11
+        assert (self.ids(), self.history()) == ([], ())
+
+    def test_a_sweep_shortens_histories(self) -> None:
+        """An entry goes when its time has come, whatever else the subject has (P24)."""
+        old, new = an_entry(at=START, purge_at=START + 5), an_entry(at=START + 1)
+        self.append(old, new)
+        assert self.store.sweep(Sweep(START + 4, limit=100)) == 0
+        assert self.store.sweep(Sweep(START + 5, limit=100)) == 1
+        assert self.history() == (new,)
+
+    def test_an_epoch_outlives_its_sessions(self) -> None:
+        """An old sign-in is refused however much was swept in between (P15)."""
+        key = a_subject_key("alice")
+        record = self.insert(a_record())
+        self.store.end_subject(
+            EndSubject(key, self.entropy(8), EndReason.EVERYWHERE, START, START + 1, b"\x05" * 8)
+        )
+        assert self.store.sweep(Sweep(START + KEEP, limit=100)) == 1
+        assert self.store.sweep(Sweep(START + KEEP, limit=100, epochs_before=START)) == 0
+        assert self.store.find(Find(record.session_id)) is None
+        assert self.store.read_epoch(ReadEpoch(key)).subject == b"\x05" * 8
+        late = self.store.insert(Insert(a_record(), START, epoch=NO_EPOCH))
+        assert late.refusal is InsertRefusal.EPOCH
+
+    def test_an_old_epoch_may_be_forgotten(self) -> None:
+        """Once no sign-in can be that old; it is zeros again then, never another value (P24)."""
+        key = a_subject_key("alice")
+        self.store.end_subject(
+            EndSubject(key, self.entropy(8), EndReason.EVERYWHERE, START, START, b"\x05" * 8)
+        )
+        self.store.sweep(Sweep(START, limit=100, epochs_before=START + 1))
+        assert self.store.read_epoch(ReadEpoch(key)).subject in (NO_EPOCH, b"\x05" * 8)
