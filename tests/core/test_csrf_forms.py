@@ -209,6 +209,15 @@ def test_a_body_that_is_no_form_has_no_token(content_type, complete):
     assert find(content_type, body, complete) is None
 
 
+def test_a_boundary_is_text_and_no_pattern():
+    """Every character that a boundary may have stands for itself (RFC 2046, 5.1.1)."""
+    body = form(part(FIELD, b"abc"))
+    odd = "a.b(c)+?'"
+    content_type = f'multipart/form-data; boundary="{odd}"'
+    assert find(content_type, body.replace(BOUNDARY.encode(), odd.encode())) == "abc"
+    assert find(content_type, body.replace(BOUNDARY.encode(), b"aXb(c)+?'")) is None
+
+
 def test_charset_junk_changes_nothing():
     """The charset of an urlencoded form means nothing (WHATWG URL)."""
     assert find(f"{URLENCODED}; charset=utf-7", b"csrf_token=+ADw-&") == " ADw-"

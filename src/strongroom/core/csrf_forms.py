@@ -76,7 +76,7 @@ def _in_urlencoded(prefix: bytes, field: str, complete: bool) -> str | NeedMore 
     values = [
         _unescape(value[: 3 * _MAX_VALUE + 3])
         for name, _, value in (pair.partition(b"=") for pair in pairs)
-        if len(name) <= 3 * len(wanted) and _unescape(name) == wanted
+        if len(wanted) <= len(name) <= 3 * len(wanted) and _unescape(name) == wanted
     ]
     return _answer(values, complete)
 

@@ -53,9 +53,16 @@ class SignInRequired(RefusedError):
 
 
 class StepUpRequired(RefusedError):
-    """The authentication is too old or too weak for this action (RFC 9470, ASVS 7.5.1)."""
+    """The authentication is too old or too weak for this action (RFC 9470, ASVS 7.5.1).
+
+    `challenge` is the `stepup.Challenge` that says what is asked for.
+    """
 
     code = "step_up_required"
+
+    def __init__(self, what: str, *, why: str = "", hint: str = "", challenge: object) -> None:
+        super().__init__(what, why=why, hint=hint)
+        self.challenge = challenge
 
 
 class CsrfRefused(RefusedError):

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 from .csrf import CsrfRules
 from .errors import ConfigurationError
+from .exchange import RequestFacts
 from .ops import AtLimit, Limit
 from .proxies import TrustedProxies
 from .record import EndReason, Header, Identity, Kind
@@ -315,6 +316,29 @@ class Clocks:
     def purge_at(self, kind: Kind, moment: int) -> int:
         """When a record that stops at `moment` may be forgotten: only accounts have a history."""
         return moment + (self.retention if kind.is_signed_in else self.grace + self.settle)
+
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def check_host(policy: SessionPolicy, facts: RequestFacts) -> None:
+    """The development policy serves this machine only (F6).
+
+    Raises:
+        ConfigurationError: it is used on a host that other machines can reach by name.
+    """
+    if not policy.development:
+        return
+    named = facts.host or ""
+    host = named.partition("]")[0] + "]" if named.startswith("[") else named.partition(":")[0]
+    if host in _LOOPBACK or host.endswith(".localhost"):
+        return
+    raise ConfigurationError(
+        f"The development policy was asked for {host or 'a host without a name'!r}.",
+        why="It keeps cookies without Secure and the __Host- prefix, which is safe on "
+        "http://localhost only.",
+        hint="Open the site as http://localhost, or use SessionPolicy() behind https.",
+    )
 
 
 def judge(

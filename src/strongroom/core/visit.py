@@ -11,8 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .cookies import CookieSpec
+from .cookies import CookieSpec, find_cookies
 from .credentials import Verdict
+from .csrf_tokens import (
+    MASK_BYTES,
+    PRE_SESSION_BYTES,
+    TokenCheck,
+    judge_token,
+    mint_token,
+    pre_session_binding,
+    session_binding,
+)
 from .data import Encoded, SessionData, pack, unpack
 from .devices import describe
 from .errors import SessionReadOnly
@@ -130,6 +139,7 @@ class Visit:
     __slots__ = (
         "aborts",
         "attempt",
+        "attempt_open",
         "clear_cookie",
         "cookie_locked",
         "csrf_token_used",
@@ -177,6 +187,8 @@ class Visit:
         """A token refused because of a rotation: signing in again ends its session (D2)."""
         self.superseded: list[bytes] = []
         self.attempt: Attempt | None = None
+        self.attempt_open = False
+        """Credentials are being checked, and nobody has been signed in yet."""
         self.cookie_locked = False
         """Nothing but a sign-in may set the session cookie on this response."""
         self.clear_cookie = False
@@ -242,6 +254,47 @@ class Visit:
             "address": self.facts.client,
         }
         self.events.append(event(**{**base, **details}))
+
+    def judge_csrf_token(self, presented: str | None, form: str = "") -> TokenCheck:
+        """What the presented token is worth in this session, or before there is one (G2)."""
+        keys = self.ctx.keys
+        if self.record is not None:
+            binding = session_binding(self.record.session_id, self.kind)
+            return judge_token(keys.csrf, binding, form, presented, mac=keys.mac)
+        value = self._pre_session_cookie()
+        bound = None if value is None else pre_session_binding(value)
+        return judge_token(keys.pre_session, bound, form, presented, mac=keys.mac)
+
+    def mint_csrf_token(self, form: str = "") -> str:
+        """A masked token for this session; before there is one, for a cookie of its own (G2)."""
+        self.csrf_token_used = True
+        keys, mask = self.ctx.keys, self.ctx.entropy(MASK_BYTES)
+        key_id = keys.issuing
+        if self.record is not None:
+            binding = session_binding(self.record.session_id, self.kind)
+            return mint_token(keys.csrf[key_id], key_id, binding, form, mask, mac=keys.mac)
+        value = self.pre_session or self._pre_session_cookie()
+        if value is None:
+            value = self.ctx.entropy(PRE_SESSION_BYTES)
+            self.pre_session_new = True
+        self.pre_session = value
+        binding = pre_session_binding(value)
+        return mint_token(keys.pre_session[key_id], key_id, binding, form, mask, mac=keys.mac)
+
+    @property
+    def has_pre_session(self) -> bool:
+        """Whether the request brought a pre-session cookie."""
+        return self._pre_session_cookie() is not None
+
+    def _pre_session_cookie(self) -> bytes | None:
+        """The one value of the pre-session cookie; several, or a wrong shape, are none."""
+        found = find_cookies(self.facts.headers, self.ctx.pre_cookie.name.encode("ascii"))
+        if len(set(found)) != 1 or len(found[0]) != 2 * PRE_SESSION_BYTES:
+            return None
+        try:
+            return bytes.fromhex(found[0].decode("ascii"))
+        except ValueError:
+            return None
 
     def take_events(self) -> list[Event]:
         """The events so far; the visit forgets them."""

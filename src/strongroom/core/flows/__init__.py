@@ -12,7 +12,7 @@ One module for each thing that people do:
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
 """
 
-from .closing import abort, close_visit
+from .closing import abort, close_visit, needs_writing, plain_edits
 from .handing import accept_hand_over, hand_over
 from .listing import (
     account_disabled,
@@ -21,12 +21,13 @@ from .listing import (
     end_others,
     end_session,
     end_subject,
+    find_session,
     history,
     keep_history,
     sessions_of,
     sweep,
 )
-from .opening import admit, candidates, open_visit
+from .opening import admit, candidates, enter_session, open_visit
 from .saving import save
 from .signing import begin_attempt, elevate, sign_in, sign_out
 
@@ -44,10 +45,14 @@ __all__ = [
     "end_others",
     "end_session",
     "end_subject",
+    "enter_session",
+    "find_session",
     "hand_over",
     "history",
     "keep_history",
+    "needs_writing",
     "open_visit",
+    "plain_edits",
     "save",
     "sessions_of",
     "sign_in",

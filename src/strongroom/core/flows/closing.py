@@ -104,7 +104,7 @@ def _edits(visit: Visit) -> Flow[ResponseEdits]:
     visit.clear_cookie = visit.signed_out = False
     edits = plain_edits(visit)
     edits.cookies.append(visit.ctx.cookie.render(token.text, None))
-    if visit.aborts is not None and visit.pre_session is not None and not visit.pre_session_new:
+    if visit.aborts is not None and visit.has_pre_session:
         # The form token from before sign-in must be worth nothing afterwards (G2).
         edits.cookies.append(visit.ctx.pre_cookie.render_deletion())
     edits.no_store = True

@@ -24,6 +24,7 @@ from ..ops import (
     End,
     EndAll,
     EndSubject,
+    Find,
     Flow,
     Found,
     HistoryEntry,
@@ -93,6 +94,16 @@ def sessions_of(
     chosen.sort(key=lambda info: info.last_seen, reverse=True)
     chosen.sort(key=lambda info: not info.current)
     return chosen
+
+
+def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
+    """One signed-in session by its public id, live or ended."""
+    try:
+        raw = bytes.fromhex(session_id)
+    except ValueError:
+        return None
+    found: Found | None = yield Find(raw, authoritative=True)
+    return None if found is None else _info(ctx, found, None)
 
 
 def end_session(
@@ -223,11 +234,6 @@ def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
         total += removed
         if removed < batch:
             return total
-
-
-def describe(ctx: Context, found: Found, current: bytes | None = None) -> SessionInfo | None:
-    """One record as its owner sees it, or None where it is no signed-in session."""
-    return _info(ctx, found, current)
 
 
 def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | None:

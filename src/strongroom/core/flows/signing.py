@@ -88,6 +88,7 @@ def sign_in(
     visit.aborts = stored
     visit.signed_out = visit.clear_cookie = False
     visit.attempt = None
+    visit.attempt_open = False
     visit.note(SessionCreated, kind=identity.kind.name.lower())
     visit.note(LoginSuccess, factors=tuple(each.amr for each in proved), pending=pending)
 
@@ -106,6 +107,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
     events = _merged(identity.events, proved)
     changed = replace(identity, kind=Kind.AUTHENTICATED, events=events, device=visit.device())
     yield from rotate(visit, changed)
+    visit.attempt_open = False
     visit.note(SteppedUp, factors=tuple(each.amr for each in proved))
 
 

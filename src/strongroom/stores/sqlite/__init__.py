@@ -17,14 +17,13 @@ application data; what must not be lost belongs into the application's own datab
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import TypeVar
 
 from strongroom.core import lifecycle
-from strongroom.core.errors import ConfigurationError, StoreMismatch, StoreUnavailable
+from strongroom.core.errors import ConfigurationError
 from strongroom.core.ops import (
+    GONE,
     Append,
     End,
     EndAll,
@@ -46,12 +45,10 @@ from strongroom.core.ops import (
     Touch,
 )
 
-from . import faults, rows, schema
-from .checkpoint import Checkpointer, checkpoint
-from .connection import Connection, Line, Lines, SessionFile, transaction
+from . import faults, rows
+from .connection import Connection, SessionFile
+from .lines import Lines
 from .sweeping import sweep
-
-T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 2000
 """How long an op waits for other writers before it answers 503: far longer than any write takes,
@@ -74,7 +71,6 @@ class SQLiteStore:
         _check_settings(str(path), busy_timeout_ms)
         self._file = SessionFile(Path(path).absolute(), busy_timeout_ms)
         self._lines = Lines(self._file)
-        self._checkpointer = Checkpointer(lambda: self._lines.keeping.run(checkpoint))
 
     def __repr__(self) -> str:
         return f"SQLiteStore({str(self._file.path)!r})"
@@ -89,24 +85,142 @@ class SQLiteStore:
         """
         path = self._file.path
         try:
-            self._file.create()
+            self._file.prepare(store_identity)
+        except sqlite3.Error as error:
+            raise faults.translated(error, path) from error
         except OSError as error:
-            raise StoreUnavailable(
-                f"The session database {path} cannot be made ({error.strerror}).",
-                why="Without it no session can be kept.",
-                hint="Let this user write the directory, or choose another path.",
-            ) from error
-        # A line of its own: it may wait, and what it finds wrong must not leave anything open.
-        opening = Line(self._file, preparing=store_identity)
-        try:
-            opening.run(lambda connection: schema.prepare(connection, store_identity, path))
-        finally:
-            opening.close()
-        if self._file.identity not in (None, store_identity):
-            raise StoreMismatch("This store is open with other keys.", hint="Close it first.")
-        self._file.identity = store_identity
+            raise faults.cannot_be_made(error, path) from error
 
     def close(self) -> None:
         """Close all connections, and end the thread that makes checkpoints."""
-        self._checkpointer.stop()
         self._lines.close()
+
+    def find(self, op: Find) -> Found | None:
+        """Read one record, and the store's epoch with it."""
+        return _as_found(self._lines.reading.run(lambda c: rows.find(c, op.session_id)))
+
+    def find_at_once(self, op: Find) -> Found | None:
+        """Read one record if that needs no waiting for anybody, for callers in an event loop.
+
+        Raises:
+            BlockingIOError: it does need waiting; ask `find` in a thread.
+        """
+        return _as_found(self._lines.reading.run_at_once(lambda c: rows.find(c, op.session_id)))
+
+    def read_epoch(self, op: ReadEpoch) -> Epochs:
+        """Read the subject's epoch, zeros where it never had one, and the store's."""
+        return self._lines.reading.run(lambda c: rows.epochs(c, op.subject_key))
+
+    def insert(self, op: Insert) -> Inserted:
+        """Add a record, and end those that give way to it. On the disk when it returns."""
+        return self._lines.write(lambda c: _insert(c, op), durable=True)
+
+    def touch(self, op: Touch) -> Outcome:
+        """Note activity."""
+        return self._change(op, durable=False)
+
+    def shift(self, op: Shift) -> Outcome:
+        """Replace the credential by compare-and-set on its current digest."""
+        return self._change(op, durable=False)
+
+    def rotate(self, op: Rotate) -> Outcome:
+        """Replace credential and envelope by compare-and-set. On the disk when it returns."""
+        return self._change(op, durable=True)
+
+    def replace(self, op: Replace) -> Outcome:
+        """Replace the data by compare-and-set on its version."""
+        return self._change(op, durable=False)
+
+    def end(self, op: End) -> Outcome:
+        """End one record. On the disk when it returns."""
+        return self._change(op, durable=True)
+
+    def end_subject(self, op: EndSubject) -> tuple[Found, ...]:
+        """End all live records of the subject but one, and replace its epoch. On the disk then."""
+        return self._lines.write(lambda c: _end_subject(c, op), durable=True)
+
+    def end_all(self, op: EndAll) -> None:
+        """Replace the store-wide epoch. On the disk when it returns."""
+        self._lines.write(lambda c: rows.replace_store_epoch(c, op.new_epoch, op.at), durable=True)
+
+    def list_subject(self, op: ListSubject) -> tuple[Found, ...]:
+        """All records of the subject, oldest first."""
+        found, epoch = self._lines.reading.run(lambda c: rows.snapshot_of(c, op.subject_key))
+        return rows.as_found(rows.oldest_first(row.record() for row in found), epoch)
+
+    def append(self, op: Append) -> None:
+        """Add entries to histories; each subject keeps its newest."""
+        self._lines.write(lambda c: rows.append_history(c, op), durable=False)
+
+    def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
+        """The newest entries of the subject, newest first."""
+        return self._lines.reading.run(lambda c: rows.read_history(c, op.subject_key, op.limit))
+
+    def sweep(self, op: Sweep) -> int:
+        """Remove at most `op.limit` rows that are due, in bites that hold up nobody for long."""
+        return sweep(self._lines, op)
+
+    def _change(self, op: lifecycle.Change, *, durable: bool) -> Outcome:
+        return self._lines.write(lambda c: _change(c, op), durable=durable)
+
+
+def _change(connection: Connection, op: lifecycle.Change) -> Outcome:
+    row = rows.find_row(connection, op.session_id)
+    if row is None:
+        return GONE
+    before = row.record()
+    outcome = lifecycle.apply(before, op)
+    if outcome.applied and outcome.record is not None and outcome.record is not before:
+        rows.update(connection, row, before, outcome.record)
+    return outcome
+
+
+def _insert(connection: Connection, op: Insert) -> Inserted:
+    subject_key = op.record.subject_key
+    existing = rows.find_row(connection, op.record.session_id)
+    # A record that cannot be read is not a session anybody is in, so it does not count.
+    found = rows.of_subject(connection, subject_key) if op.limit is not None else []
+    others = rows.Sorted(found)
+    inserted = lifecycle.insert(
+        op,
+        existing=None if existing is None else existing.record(),
+        subject_epoch=rows.subject_epoch(connection, subject_key),
+        store_epoch=rows.store_epoch(connection),
+        others=others.records,
+    )
+    if inserted.record is not None and inserted.refusal is None:
+        others.update(connection, inserted.evicted)
+        rows.insert(connection, inserted.record)
+    return inserted
+
+
+def _end_subject(connection: Connection, op: EndSubject) -> tuple[Found, ...]:
+    found = rows.Sorted(rows.of_subject(connection, op.subject_key))
+    ended = lifecycle.end_subject(found.records, op)
+    found.update(connection, ended)
+    # What cannot be read cannot be marked as ended, and must not outlive this.
+    for row in found.unreadable:
+        rows.delete(connection, row)
+    rows.replace_subject_epoch(connection, op.subject_key, op.new_epoch, op.at)
+    return rows.as_found(ended, rows.store_epoch(connection))
+
+
+def _as_found(found: tuple[rows.Row, bytes] | None) -> Found | None:
+    if found is None:
+        return None
+    row, epoch = found
+    return Found(row.record(), epoch)
+
+
+def _check_settings(path: str, busy_timeout_ms: int) -> None:
+    if path in ("", ":memory:") or path.startswith("file:"):
+        raise ConfigurationError(
+            f"SQLiteStore needs the path of a file, not {path!r}.",
+            why="Every process and every connection would have sessions of its own.",
+            hint="Give a path, such as 'var/sessions.db', or use MemoryStore.",
+        )
+    if busy_timeout_ms < 0:
+        raise ConfigurationError(
+            f"busy_timeout_ms is {busy_timeout_ms}, and time does not run backwards.",
+            hint=f"Give milliseconds; the default is {BUSY_TIMEOUT_MS}.",
+        )

@@ -103,6 +103,15 @@ def not_open(path: Path) -> StoreUnavailable:
     )
 
 
+def cannot_be_made(error: OSError, path: Path) -> StoreUnavailable:
+    """The file, or its directory, could not be created."""
+    return StoreUnavailable(
+        f"The session database {path} cannot be made ({error.strerror}).",
+        why="Without it no session can be kept.",
+        hint="Let this user write the directory, or choose another path.",
+    )
+
+
 def missing(path: Path) -> StoreUnavailable:
     """The file went away while the store was open."""
     return StoreUnavailable(

@@ -7,11 +7,12 @@ all values are parameters.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from strongroom.core.errors import UnreadableRecord
-from strongroom.core.ops import Append, Found, HistoryEntry
+from strongroom.core.ops import Append, Epochs, Found, HistoryEntry
 from strongroom.core.record import NO_EPOCH, NO_SUBJECT, Record, decode_header
 
 from .schema import PURGE_SLOT_BITS
@@ -47,9 +48,9 @@ class Row(NamedTuple):
 _ROW = "SELECT session.id, session_id, subject_key, header, envelope, data"
 # The store's epoch comes with the record, in one view of the file: `end_all` is seen at the next
 # request.
-_FIND = f"{_ROW}, epoch FROM session, store WHERE session_id = ? AND store.id = 1"  # noqa: S608
-_FIND_ROW = f"{_ROW} FROM session WHERE session_id = ?"  # noqa: S608
-_OF_SUBJECT = f"{_ROW} FROM session WHERE subject_key = ?"  # noqa: S608
+_FIND = f"{_ROW}, epoch FROM session, store WHERE session_id = ? AND store.id = 1"
+_FIND_ROW = f"{_ROW} FROM session WHERE session_id = ?"
+_OF_SUBJECT = f"{_ROW} FROM session WHERE subject_key = ?"
 _INSERT = (
     "INSERT INTO session "
     "(session_id, purge_slot, purge_at, header, subject_key, envelope, data) "
@@ -76,18 +77,24 @@ def of_subject(connection: sqlite3.Connection, subject_key: bytes) -> list[Row]:
     return [Row(*each) for each in connection.execute(_OF_SUBJECT, (subject_key,)).fetchall()]
 
 
-def readable(rows: Iterable[Row]) -> tuple[dict[bytes, Row], list[Record], list[Row]]:
-    """The rows by session id, the records among them, oldest first, and the unreadable rows."""
-    by_id: dict[bytes, Row] = {}
-    records: list[Record] = []
-    unreadable: list[Row] = []
-    for row in rows:
-        by_id[row.session_id] = row
-        try:
-            records.append(row.record())
-        except UnreadableRecord:
-            unreadable.append(row)
-    return by_id, oldest_first(records), unreadable
+class Sorted:
+    """A subject's rows: the records among them, oldest first, and the rows that nobody can read."""
+
+    def __init__(self, found: Iterable[Row]) -> None:
+        self.unreadable: list[Row] = []
+        self._read: dict[bytes, tuple[Row, Record]] = {}
+        for row in found:
+            try:
+                self._read[row.session_id] = row, row.record()
+            except UnreadableRecord:
+                self.unreadable.append(row)
+        self.records = oldest_first(record for _, record in self._read.values())
+
+    def update(self, connection: sqlite3.Connection, changed: Iterable[Record]) -> None:
+        """Write those of the records that changed."""
+        for record in changed:
+            row, before = self._read[record.session_id]
+            update(connection, row, before, record)
 
 
 def oldest_first(records: Iterable[Record]) -> list[Record]:
@@ -113,20 +120,18 @@ def insert(connection: sqlite3.Connection, record: Record) -> None:
     )
 
 
-def update(connection: sqlite3.Connection, row: Row, record: Record, purge_at: int) -> None:
-    """Write what changed, and leave alone what did not: an untouched index costs nothing.
-
-    `purge_at` is the one that the row has now.
-    """
-    columns: dict[str, object] = {"header": record.header.encode(record.tail)}
-    if record.header.purge_at != purge_at:
-        columns["purge_at"] = record.header.purge_at
-    if record.header.purge_at >> PURGE_SLOT_BITS != purge_at >> PURGE_SLOT_BITS:
-        columns["purge_slot"] = record.header.purge_at >> PURGE_SLOT_BITS
-    if record.envelope != row.envelope:
-        columns["envelope"] = record.envelope
-    if record.data != row.data:
-        columns["data"] = record.data
+def update(connection: sqlite3.Connection, row: Row, before: Record, after: Record) -> None:
+    """Write what changed, and leave alone what did not: an untouched index costs nothing."""
+    columns: dict[str, object] = {"header": after.header.encode(after.tail)}
+    was, now = before.header.purge_at, after.header.purge_at
+    if now != was:
+        columns["purge_at"] = now
+    if now >> PURGE_SLOT_BITS != was >> PURGE_SLOT_BITS:
+        columns["purge_slot"] = now >> PURGE_SLOT_BITS
+    if after.envelope != before.envelope:
+        columns["envelope"] = after.envelope
+    if after.data != before.data:
+        columns["data"] = after.data
     assignments = ", ".join(f"{name} = ?" for name in columns)
     connection.execute(
         f"UPDATE session SET {assignments} WHERE id = ?",  # noqa: S608 - the names stand above
@@ -172,13 +177,25 @@ def replace_subject_epoch(
     )
 
 
-def found_of_subject(connection: sqlite3.Connection, subject_key: bytes) -> tuple[list[Row], bytes]:
+def epochs(connection: sqlite3.Connection, subject_key: bytes) -> Epochs:
+    """The subject's epoch and the store's, in one view of the file."""
+    with _one_view(connection):
+        return Epochs(subject_epoch(connection, subject_key), store_epoch(connection))
+
+
+def snapshot_of(connection: sqlite3.Connection, subject_key: bytes) -> tuple[list[Row], bytes]:
     """The subject's rows and the store's epoch, in one view of the file."""
+    with _one_view(connection):
+        return of_subject(connection, subject_key), store_epoch(connection)
+
+
+@contextmanager
+def _one_view(connection: sqlite3.Connection) -> Generator[None, None, None]:
     connection.execute("BEGIN")
     try:
-        return of_subject(connection, subject_key), store_epoch(connection)
+        yield
     finally:
-        connection.execute("COMMIT")
+        connection.execute("ROLLBACK")
 
 
 def as_found(records: Iterable[Record], epoch: bytes) -> tuple[Found, ...]:

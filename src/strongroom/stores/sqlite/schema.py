@@ -124,7 +124,10 @@ def check(connection: sqlite3.Connection, identity: bytes, path: Path) -> None:
 
 
 def _check_application(connection: sqlite3.Connection, path: Path) -> None:
-    application, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+    application, version = (
+        _pragma(connection, "application_id"),
+        _pragma(connection, "user_version"),
+    )
     if application == APPLICATION_ID:
         if version > len(MIGRATIONS):
             raise StoreMismatch(

@@ -8,12 +8,12 @@ again: a session touched in between stays.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 from strongroom.core.ops import Sweep
 
-from .connection import Connection, Lines, transaction
+from .connection import Connection
+from .lines import Lines
 from .schema import PURGE_SLOT_BITS
 
 BITE_ROWS = 50
@@ -27,33 +27,29 @@ class _Kind(NamedTuple):
 
     due: str
     remove: str
-    bound: Callable[[Sweep], int]
 
 
-# A row whose slot is in the past is due whatever its exact moment; in the current slot that decides.
+# In the current slot the exact moment decides; everything in an earlier one is due.
 _SESSIONS = _Kind(
     f"SELECT id FROM session WHERE purge_slot <= ?1 >> {PURGE_SLOT_BITS} AND purge_at <= ?1 "  # noqa: S608
     "ORDER BY purge_slot LIMIT ?2",
     "DELETE FROM session WHERE id = ? AND purge_at <= ?",
-    lambda op: op.now,
 )
 _HISTORY = _Kind(
     "SELECT id FROM history WHERE purge_at <= ? LIMIT ?",
     "DELETE FROM history WHERE id = ? AND purge_at <= ?",
-    lambda op: op.now,
 )
 _EPOCHS = _Kind(
     "SELECT id FROM subject_epoch WHERE replaced_at < ? LIMIT ?",
     "DELETE FROM subject_epoch WHERE id = ? AND replaced_at < ?",
-    lambda op: op.epochs_before,
 )
 
 
 def sweep(lines: Lines, op: Sweep) -> int:
     """Remove at most `op.limit` rows that are due, and say how many."""
     removed = 0
-    for kind in (_SESSIONS, _HISTORY, _EPOCHS):
-        removed += _sweep_kind(lines, kind, kind.bound(op), op.limit - removed)
+    for kind, bound in ((_SESSIONS, op.now), (_HISTORY, op.now), (_EPOCHS, op.epochs_before)):
+        removed += _sweep_kind(lines, kind, bound, op.limit - removed)
     return removed
 
 
@@ -80,4 +76,4 @@ def _remove(lines: Lines, kind: _Kind, due: list[tuple[int, int]]) -> int:
     def remove(connection: Connection) -> int:
         return connection.executemany(kind.remove, due).rowcount
 
-    return lines.writing.run(lambda connection: transaction(connection, remove, durable=False))
+    return lines.write(remove, durable=False)

@@ -1,5 +1,7 @@
 """The contract's third part: ended is terminal, for one, for a subject, and for all."""
 
+# ruff: noqa: S101 - a contract test asserts, as every test does
+
 from __future__ import annotations
 
 from strongroom.core.ops import (

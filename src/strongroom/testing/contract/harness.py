@@ -1,5 +1,7 @@
 """What every part of the contract stands on: making, reopening and racing stores."""
 
+# ruff: noqa: S101 - a contract test asserts, as every test does
+
 from __future__ import annotations
 
 import asyncio

@@ -1,5 +1,7 @@
 """The contract's fourth part: histories, and the sweep."""
 
+# ruff: noqa: S101 - a contract test asserts, as every test does
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -18,7 +20,7 @@ from strongroom.core.ops import (
 )
 from strongroom.core.record import NO_EPOCH, EndReason
 from strongroom.testing.clock import START
-from strongroom.testing.records import KEEP, a_record, a_subject_key, an_end, an_entry
+from strongroom.testing.records import KEEP, a_record, a_subject_key, a_touch, an_end, an_entry
 
 from .changing import every_change
 from .harness import Harness
@@ -106,7 +108,7 @@ class Keeping(Harness):
     def test_a_touch_puts_off_the_sweep(self) -> None:
         """What was touched since is not due any more."""
         record = self.insert(a_record(purge_at=START))
-        self.store.touch(replace_touch_purge(self.read(record).session_id, self.entropy(8)))
+        self.store.touch(replace(a_touch(record), purge_at=START + KEEP))
         assert self.store.sweep(Sweep(START + 1, limit=10)) == 0
         assert self.read(record).is_live
 

@@ -1,0 +1,121 @@
+"""What the middleware answers in the application's place: refusals and outages, told in words.
+
+A person gets a small page or the sign-in form; a program gets a problem document (RFC 9457) with a
+stable `code`. None of it is cached, and none of it says more than the sentence of the error.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from strongroom.core.errors import (
+    CsrfRefused,
+    OvertakenError,
+    RefusedError,
+    SessionEnded,
+    SignInRequired,
+    StepUpRequired,
+    StoreError,
+    StrongroomError,
+)
+from strongroom.core.exchange import RequestFacts
+from strongroom.core.return_path import safe_next, sign_in_location
+from strongroom.core.stepup import Challenge
+
+RETRY_AFTER_SECONDS = 5
+
+Headers = list[tuple[bytes, bytes]]
+
+_TITLES = {
+    401: "Please sign in",
+    403: "This request was refused",
+    409: "Something else happened first",
+    503: "Please try again in a moment",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole response."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def answer(error: StrongroomError, facts: RequestFacts, sign_in_path: str) -> Answer | None:
+    """The response for this error, or None where it is the application's own mistake (500)."""
+    if isinstance(error, SignInRequired | StepUpRequired | SessionEnded):
+        return _ask_to_sign_in(error, facts, sign_in_path)
+    if isinstance(error, StoreError):
+        return _told(error, facts, 503, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
+    if isinstance(error, CsrfRefused | RefusedError):
+        return _told(error, facts, 403)
+    if isinstance(error, OvertakenError):
+        return _told(error, facts, 409)
+    return None
+
+
+def _ask_to_sign_in(error: StrongroomError, facts: RequestFacts, sign_in_path: str) -> Answer:
+    """A person goes to the sign-in page and back; a program gets RFC 9470's 401."""
+    if facts.wants_html:
+        location = sign_in_location(sign_in_path, _way_back(facts))
+        return Answer(303, [(b"location", location.encode("ascii")), *_common("text/html")], b"")
+    challenge = getattr(error, "challenge", None)
+    if isinstance(challenge, Challenge):
+        header, problem = challenge.www_authenticate(), challenge.problem()
+    else:
+        header, problem = "Bearer", _problem(error, 401)
+    return _json(401, problem, [(b"www-authenticate", header.encode("latin-1", "replace"))])
+
+
+def _way_back(facts: RequestFacts) -> str | None:
+    """The page that was asked for; after a form was sent, the page that the form stood on."""
+    if facts.method in ("GET", "HEAD"):
+        return facts.path + (f"?{facts.query}" if facts.query else "")
+    referer = facts.header(b"referer") or ""
+    own = f"{facts.scheme}://{facts.host}/"
+    return safe_next("/" + referer[len(own) :]) if referer.startswith(own) else None
+
+
+def _told(
+    error: StrongroomError, facts: RequestFacts, status: int, headers: Headers | None = None
+) -> Answer:
+    if not facts.wants_html:
+        return _json(status, _problem(error, status), headers or [])
+    title = _TITLES[status]
+    sentences = "".join(f"<p>{html.escape(part)}</p>" for part in (error.what, error.why) if part)
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        "<style>body{font:1.1rem/1.6 system-ui;max-width:36rem;margin:15vh auto;padding:0 1rem;"
+        "color-scheme:light dark}</style>"
+        f"<h1>{title}</h1>{sentences}"
+    )
+    return Answer(status, [*_common("text/html; charset=utf-8"), *(headers or [])], page.encode())
+
+
+def _json(status: int, problem: dict[str, Any], headers: Headers) -> Answer:
+    body = json.dumps(problem).encode()
+    return Answer(status, [*_common("application/problem+json"), *headers], body)
+
+
+def _problem(error: StrongroomError, status: int) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": _TITLES[status],
+        "status": status,
+        "detail": " ".join(part for part in (error.what, error.why) if part),
+        "code": error.code,
+    }
+
+
+def _common(content_type: str) -> Headers:
+    return [
+        (b"content-type", content_type.encode()),
+        (b"cache-control", b"no-store"),
+        (b"vary", b"Cookie"),
+    ]

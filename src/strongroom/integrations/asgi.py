@@ -1,0 +1,310 @@
+"""Sessions for any ASGI application: one middleware, no framework.
+
+It makes facts of the scope, opens the visit, asks the cross-site question, puts `session` into the
+scope, closes the visit at the response's start, and applies the edits. One response has one writer:
+a mounted application that brings this middleware too leaves the work to the outer one (F6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from strongroom.core.csrf import Decision, decide, find_header_token
+from strongroom.core.errors import (
+    ConfigurationError,
+    CsrfRefused,
+    StoreError,
+    StrongroomError,
+    UsageError,
+)
+from strongroom.core.events import CrossSiteRefused, EventSink
+from strongroom.core.exchange import RequestFacts
+from strongroom.core.policy import SessionPolicy, check_host, path_matches
+from strongroom.core.visit import Visit
+from strongroom.manager import AsyncRunner, AsyncSessionManager, KeySource
+from strongroom.session import Session
+from strongroom.stores.urls import open_async_store
+
+from .answers import Answer, answer
+from .body import FormToken
+from .watching import Watch
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_MARK = "strongroom.visit"
+_REFUSED_HANDSHAKE = 4403
+_log = logging.getLogger("strongroom")
+
+
+class SessionMiddleware:
+    """Gives every request a `session` in its scope.
+
+    Args:
+        app: the application.
+        store: a URL, such as `sqlite:///var/sessions.db` or `memory://`.
+        keys: the path of a key file (`strongroom keys generate`), or a `Keyring`.
+        policy: the limits in force; without one, the defaults for https.
+        sinks: where events go; without any, JSON lines in the logger `strongroom.events`.
+        manager: an `AsyncSessionManager` of your own, instead of store, keys, policy and sinks.
+
+    Raises:
+        ConfigurationError: what is set is contradictory, unsafe, or would not work.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        store: str | None = None,
+        keys: KeySource | None = None,
+        policy: SessionPolicy | None = None,
+        sinks: Iterable[EventSink] | None = None,
+        manager: AsyncSessionManager | None = None,
+    ) -> None:
+        self.app = app
+        self.manager = manager or _manager(store, keys, policy, sinks)
+        self.watch = Watch(self.manager)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._lifespan(scope, receive, send)
+        elif kind not in ("http", "websocket") or _MARK in scope:
+            await self.app(scope, receive, send)
+        else:
+            await self._request(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start and stop with the application; the store is opened before the first request."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                try:
+                    await self.manager.start()
+                except StrongroomError as error:
+                    _log.error("%s", error)
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+                await self.watch.stop()
+                await self.manager.stop()
+            await send(message)
+
+        scope.setdefault("state", {})["strongroom"] = self.manager
+        await self.app(scope, receive, sending)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        facts = facts_of(scope, self.manager.policy)
+        try:
+            visit = await self._open(facts)
+        except StrongroomError as error:
+            await self._answer_instead(error, facts, send)
+            return
+        exchange = Exchange(self, visit, facts, receive, send)
+        scope[_MARK] = visit
+        scope["session"] = exchange.session
+        scope.setdefault("state", {})
+        try:
+            await exchange.run(scope)
+        finally:
+            await self.manager.deliver(visit.take_events())
+
+    async def _open(self, facts: RequestFacts) -> Visit:
+        """The visit. While the store is down, public routes go on without a session (H1)."""
+        routes = self.manager.policy.routes
+        check_host(self.manager.policy, facts)
+        if path_matches(facts.path, routes.excluded):
+            visit = Visit(self.manager.context, facts)
+            visit.cookie_locked = True
+            return visit
+        try:
+            return await self.manager.open(facts)
+        except StoreError:
+            if not path_matches(facts.path, routes.public):
+                raise
+            visit = Visit(self.manager.context, facts)
+            visit.unavailable = visit.cookie_locked = True
+            return visit
+
+    async def _answer_instead(
+        self, error: StrongroomError, facts: RequestFacts, send: Send
+    ) -> None:
+        """Nothing was opened, so there is nothing to close: tell the client, or fail loudly."""
+        told = answer(error, facts, self.manager.policy.sign_in_path)
+        if told is None:
+            raise error
+        await send_answer(told, facts, send)
+
+
+class Exchange:
+    """One request and its response, between the server and the application."""
+
+    def __init__(
+        self,
+        middleware: SessionMiddleware,
+        visit: Visit,
+        facts: RequestFacts,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self.manager = middleware.manager
+        self.watch = middleware.watch
+        self.app = middleware.app
+        self.visit = visit
+        self.facts = facts
+        self.receive = receive
+        self.send = send
+        self.runner = AsyncRunner(self.manager.store, asyncio.get_running_loop())
+        self.session = Session(visit, self.runner)
+        self.started = False
+
+    async def run(self, scope: Scope) -> None:
+        """Ask the cross-site question, run the application, and undo what failed (E1)."""
+        facts = self.facts
+        try:
+            if facts.websocket or not facts.is_safe:
+                await self._refuse_cross_site()
+            if facts.websocket:
+                await self.watch.socket(self.app, scope, self.receive, self.send, self.visit)
+            else:
+                await self.app(scope, self.receive, self._sending)
+        except StrongroomError as error:
+            await self._undo()
+            told = answer(error, facts, self.manager.policy.sign_in_path)
+            if self.started or told is None or isinstance(error, UsageError):
+                raise
+            await self._tell(told)
+        except BaseException:
+            await self._undo()
+            raise
+        else:
+            if not self.started and not facts.websocket:
+                await self._undo()
+
+    async def _refuse_cross_site(self) -> None:
+        """May this request change something? (P19)
+
+        Raises:
+            CsrfRefused: no; the event says which rule decided.
+        """
+        decision = await self._decide()
+        if decision.verdict == "allow":
+            return
+        self.visit.note(CrossSiteRefused, rule=decision.rule, path=self.facts.path)
+        raise CsrfRefused(
+            "This request was refused, because it could have come from another site.",
+            why=decision.reason,
+            hint=f"rule: {decision.rule}",
+        )
+
+    async def _decide(self) -> Decision:
+        facts, rules = self.facts, self.manager.policy.csrf
+        decision = decide(facts, rules)
+        if decision.verdict != "needs_token":
+            return decision
+        presented = find_header_token(facts, rules)
+        if presented is None:
+            form = FormToken(facts, self.receive, rules.field)
+            presented = await form.read()
+            self.receive = form.replay
+        return decide(facts, rules, self.visit.judge_csrf_token(presented))
+
+    async def _sending(self, message: Message) -> None:
+        """The response on its way out: what it must carry is decided at its start."""
+        if message["type"] == "http.response.start" and not self.started:
+            message = await self._start(message)
+        await self.send(message)
+
+    async def _start(self, message: Message) -> Message:
+        self.runner.check()
+        edits = await self.manager.close(self.visit, message["status"])
+        self.started = True
+        if edits:
+            message = {**message, "headers": edits.apply(message.get("headers", ()))}
+        self._follow_stream(message)
+        return message
+
+    def _follow_stream(self, message: Message) -> None:
+        """A stream of server-sent events ends with its session (P16)."""
+        for name, value in message.get("headers", ()):
+            if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
+                self.receive, self.send = self.watch.stream(self.visit, self.receive, self.send)
+
+    async def _undo(self) -> None:
+        """The response failed: whoever it signed in is not signed in."""
+        if self.started:
+            return
+        try:
+            await self.manager.abort(self.visit)
+        except StoreError:
+            # Its cookie never left, so the orphan is worth nothing, and its clocks end it.
+            _log.exception("A session that a failed response began could not be ended")
+
+    async def _tell(self, told: Answer) -> None:
+        """An answer of ours, with the edits that are due whatever happened, such as sign-out."""
+        if not self.facts.websocket:
+            try:
+                edits = await self.manager.close(self.visit, told.status)
+                told = Answer(told.status, edits.apply(told.headers), told.body)
+            except StrongroomError:
+                _log.exception("A refusal could not carry the session's cookies")
+        self.started = True
+        await send_answer(told, self.facts, self.send)
+
+
+async def send_answer(told: Answer, facts: RequestFacts, send: Send) -> None:
+    """Send an answer in the application's place; a handshake is refused before it is accepted."""
+    if facts.websocket:
+        await send({"type": "websocket.close", "code": _REFUSED_HANDSHAKE, "reason": ""})
+        return
+    length = (b"content-length", str(len(told.body)).encode())
+    await send(
+        {
+            "type": "http.response.start",
+            "status": told.status,
+            "headers": [*told.headers, length],
+        }
+    )
+    body = b"" if facts.method == "HEAD" else told.body
+    await send({"type": "http.response.body", "body": body})
+
+
+def facts_of(scope: Scope, policy: SessionPolicy) -> RequestFacts:
+    """The facts of an ASGI scope."""
+    client = scope.get("client")
+    websocket = scope["type"] == "websocket"
+    return RequestFacts(
+        method="GET" if websocket else scope["method"],
+        path=scope["path"],
+        query=scope.get("query_string", b"").decode("latin-1"),
+        scheme=scope.get("scheme", "ws" if websocket else "http"),
+        peer=client[0] if client else None,
+        headers=scope["headers"],
+        proxies=policy.proxies,
+        websocket=websocket,
+    )
+
+
+def _manager(
+    store: str | None,
+    keys: KeySource | None,
+    policy: SessionPolicy | None,
+    sinks: Iterable[EventSink] | None,
+) -> AsyncSessionManager:
+    if store is None or keys is None:
+        missing = "store" if store is None else "keys"
+        raise ConfigurationError(
+            f"The session middleware was given no {missing}.",
+            why="Sessions need keys to be issued under and a store to be kept in.",
+            hint="Write SessionMiddleware(app, store='sqlite:///var/sessions.db', "
+            "keys='var/strongroom.keys'), and make the keys with: "
+            "strongroom keys generate var/strongroom.keys",
+        )
+    return AsyncSessionManager(open_async_store(store), keys=keys, policy=policy, sinks=sinks)

@@ -1,0 +1,155 @@
+"""Open sockets and streams end with their session (P16, E8).
+
+One task a process asks the store about every session that has something open, once every
+`max_staleness`. A WebSocket is closed with code 4401, a stream of server-sent events is cut, and
+the application sees the client gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from strongroom.core.errors import StoreError
+from strongroom.core.visit import Visit
+from strongroom.manager import AsyncSessionManager
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+ENDED_CODE = 4401
+"""The close code that tells a client to sign in again (the 4000s are the applications' own)."""
+
+_log = logging.getLogger("strongroom")
+
+
+class Watch:
+    """The open sockets and streams of this process."""
+
+    def __init__(self, manager: AsyncSessionManager) -> None:
+        self._manager = manager
+        self._open: dict[asyncio.Event, Visit] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def socket(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit
+    ) -> None:
+        """Run a WebSocket application until it, its client or its session ends."""
+        if visit.record is None:
+            await app(scope, receive, send)
+            return
+        with self._watching(visit) as ended:
+            await app(
+                scope,
+                _receive_until(
+                    ended, receive, {"type": "websocket.disconnect", "code": ENDED_CODE}
+                ),
+                _send_until(ended, send, {"type": "websocket.close", "code": ENDED_CODE}),
+            )
+
+    def stream(self, visit: Visit, receive: Receive, send: Send) -> tuple[Receive, Send]:
+        """The two ends of a stream of events, cut when the session ends."""
+        if visit.record is None:
+            return receive, send
+        ended = asyncio.Event()
+        self._open[ended] = visit
+        self._ask()
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: self._open.pop(ended, None))
+        return _receive_until(ended, receive, {"type": "http.disconnect"}), _cut(ended, send)
+
+    @contextlib.contextmanager
+    def _watching(self, visit: Visit) -> Any:
+        ended = asyncio.Event()
+        self._open[ended] = visit
+        self._ask()
+        try:
+            yield ended
+        finally:
+            self._open.pop(ended, None)
+
+    def _ask(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._keep_asking())
+
+    async def _keep_asking(self) -> None:
+        """While anything is open. A store that does not answer proves nothing, so ask again."""
+        interval = self._manager.policy.max_staleness.total_seconds()
+        while self._open:
+            await asyncio.sleep(interval)
+            for ended, visit in list(self._open.items()):
+                try:
+                    if not await self._manager.still_lives(visit):
+                        ended.set()
+                        self._open.pop(ended, None)
+                except StoreError:
+                    _log.warning("The store did not say whether open sessions still live")
+                    break
+
+
+def _receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Receive:
+    """As `receive`, but the session's end looks like the client's departure."""
+
+    async def receiving() -> Message:
+        if ended.is_set():
+            return dict(last)
+        message = asyncio.ensure_future(receive())
+        over = asyncio.ensure_future(ended.wait())
+        try:
+            await asyncio.wait((message, over), return_when=asyncio.FIRST_COMPLETED)
+            if ended.is_set():
+                return dict(last)
+            return await message
+        finally:
+            for task in (message, over):
+                if not task.done():
+                    task.cancel()
+
+    return receiving
+
+
+def _send_until(ended: asyncio.Event, send: Send, last: Message) -> Send:
+    """As `send`, and the moment the session ends, the close; afterwards nothing goes out."""
+    closing: list[asyncio.Task[None]] = []
+
+    async def close_when_ended() -> None:
+        await ended.wait()
+        with contextlib.suppress(Exception):  # The client may have gone by itself.
+            await send(dict(last))
+
+    async def sending(message: Message) -> None:
+        if ended.is_set():
+            return
+        await send(message)
+        if message["type"] == "websocket.accept":
+            closing.append(asyncio.ensure_future(close_when_ended()))
+        elif message["type"] == "websocket.close":
+            for task in closing:
+                task.cancel()
+
+    return sending
+
+
+def _cut(ended: asyncio.Event, send: Send) -> Send:
+    """As `send`, until the session ends: then as if the client had hung up."""
+
+    async def sending(message: Message) -> None:
+        if ended.is_set():
+            raise OSError("The session has ended, and its stream with it.")
+        await send(message)
+
+    return sending

@@ -1,0 +1,202 @@
+"""Key files: a keyring as JSON, mode 0600, read again when it changes.
+
+    {"strongroom_keys": 1, "realm": "...", "store_secret": "<base64>",
+     "keys": [{"id": 1, "secret": "<base64>", "created_at": ms, "issue_from": ms}, ...]}
+
+A file is replaced, never edited in place, so a process that reads it sees one version or the next.
+The same JSON may stand in an environment variable, where files are not at hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from .core.errors import ConfigurationError
+from .core.sealing import SECRET_LENGTH, Key, Keyring
+
+_VERSION = 1
+
+
+def generate(realm: str, now: int) -> Keyring:
+    """A new keyring with one key that issues at once."""
+    return Keyring(
+        realm=realm,
+        store_secret=secrets.token_bytes(SECRET_LENGTH),
+        keys=(Key(1, secrets.token_bytes(SECRET_LENGTH), created_at=now, issue_from=now),),
+    )
+
+
+def dumps(ring: Keyring) -> str:
+    """The keyring as JSON. This is the secret itself: keep it like one."""
+    keys: list[dict[str, Any]] = []
+    for key in ring.keys:
+        entry: dict[str, Any] = {
+            "id": key.id,
+            "secret": _text(key.secret),
+            "created_at": key.created_at,
+            "issue_from": key.issue_from,
+        }
+        if key.retired_at is not None:
+            entry["retired_at"] = key.retired_at
+        keys.append(entry)
+    document = {
+        "strongroom_keys": _VERSION,
+        "realm": ring.realm,
+        "store_secret": _text(ring.store_secret),
+        "keys": keys,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def loads(text: str, source: str = "the keys") -> Keyring:
+    """The keyring in this JSON.
+
+    Raises:
+        ConfigurationError: it is not one. The message never repeats the text.
+    """
+    try:
+        document: Any = json.loads(text)
+        if document["strongroom_keys"] != _VERSION:
+            raise _broken(source, "they are of a version that this release does not know")
+        keys = tuple(
+            Key(
+                id=entry["id"],
+                secret=_bytes(entry["secret"]),
+                created_at=int(entry["created_at"]),
+                issue_from=int(entry["issue_from"]),
+                retired_at=cast("int | None", entry.get("retired_at")),
+            )
+            for entry in document["keys"]
+        )
+        return Keyring(document["realm"], _bytes(document["store_secret"]), keys)
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+        # Without the cause: a JSON error quotes the text, which is a secret.
+        raise _broken(source, "they are not what 'strongroom keys generate' writes") from None
+
+
+def read(path: str | Path) -> Keyring:
+    """The keyring in a file.
+
+    Raises:
+        ConfigurationError: there is no such file, others may read it, or it is damaged.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+        mode = path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"There is no key file at {path}.",
+            why="Sessions cannot be issued or read without keys.",
+            hint=f"Make one with: strongroom keys generate {path}",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _broken(str(path), f"they cannot be read ({type(error).__name__})") from None
+    if os.name == "posix" and mode & 0o077:
+        raise ConfigurationError(
+            f"Other users of this machine may read {path} (its mode is {mode:o}).",
+            why="Whoever has the keys can make sessions for anybody.",
+            hint=f"If nobody did, run: chmod 600 {path}. Otherwise make new keys.",
+        )
+    return loads(text, str(path))
+
+
+def write(path: str | Path, ring: Keyring, *, replace: bool = False) -> None:
+    """Write the keyring with mode 0600, whole or not at all.
+
+    Raises:
+        ConfigurationError: the file exists and `replace` is false, or cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(dumps(ring))
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            temporary.replace(path)
+        else:
+            # A link fails where the name is taken, which renaming would not.
+            os.link(temporary, path)
+    except FileExistsError:
+        raise ConfigurationError(
+            f"{path} exists already, and was left as it is.",
+            why="Writing over keys signs everybody out and makes stored data unreadable.",
+            hint="Add a key with: strongroom keys rotate",
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} could not be written: {error.strerror}.",
+            why="Without it nothing can be signed in.",
+            hint="Choose a folder that this user may write.",
+        ) from None
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+class KeyFile:
+    """A key file that is read again when it changes, so that a retired key ends sessions at once."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._stamp: tuple[int, int, int] | None = None
+        self._ring: Keyring | None = None
+
+    def current(self) -> Keyring:
+        """The keyring as it is now.
+
+        Raises:
+            ConfigurationError: as `read`, the first time. Later a file that is missing or damaged
+                leaves the keys in use as they were.
+        """
+        try:
+            stat = self.path.stat()
+            stamp = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if self._ring is None or stamp != self._stamp:
+                self._ring = read(self.path)
+                self._stamp = stamp
+        except (OSError, ConfigurationError):
+            if self._ring is None:
+                self._ring = read(self.path)
+        assert self._ring is not None  # noqa: S101 - `read` returned or raised
+        return self._ring
+
+
+def development_keys(
+    path: str | Path, now: int, realm: str = "development"
+) -> tuple[KeyFile, bool]:
+    """The key file at `path`, made if it is missing, and whether it was made now."""
+    path = Path(path)
+    made = False
+    if not path.exists():
+        with suppress(ConfigurationError):  # Another process made it in this moment.
+            write(path, generate(realm, now))
+            made = True
+    return KeyFile(path), made
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _broken(source: str, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The keys in {source} cannot be used: {what}.",
+        why="Sessions are only as safe as the keys that they are issued under.",
+        hint="Restore the file from its backup, or make new keys: strongroom keys generate",
+    )

@@ -1,0 +1,499 @@
+"""The managers: policy, keys, clock, entropy, store and event sinks in one place.
+
+`AsyncSessionManager` serves ASGI frameworks, `SessionManager` synchronous code: WSGI frameworks,
+commands, jobs. Both run the same flows; neither decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
+from .core import flows
+from .core.cookies import CookieSpec, cookie_name
+from .core.errors import ActionNotAwaited, ConfigurationError, StoreError
+from .core.events import Event, EventSink, StoreFailed
+from .core.exchange import RequestFacts, ResponseEdits
+from .core.flows.listing import Report, SessionInfo
+from .core.ops import Find, Flow, Found
+from .core.policy import SessionPolicy, ms
+from .core.policy import judge as judge_clocks
+from .core.record import EndReason
+from .core.sealing import Aead, Codec, Keyring, Sealer
+from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.visit import Context, Visit
+from .drive import adrive, drive
+from .keyfile import KeyFile
+from .session import Action, Done, Session
+from .stores.base import AsyncStore, Store
+from .telemetry.logging import LoggingSink
+
+R = TypeVar("R")
+
+KEYS_VARIABLE = "STRONGROOM_KEYS"
+SWEEP_INTERVAL = timedelta(minutes=10)
+_log = logging.getLogger("strongroom")
+
+KeySource = Keyring | KeyFile | str | os.PathLike[str]
+
+
+class _Manager:
+    """What both managers are made of: a `Context` that follows the keys, and the event sinks."""
+
+    def __init__(
+        self,
+        *,
+        keys: KeySource,
+        policy: SessionPolicy | None = None,
+        sinks: Iterable[EventSink] | None = None,
+        clock: Callable[[], int] = system_clock,
+        entropy: Callable[[int], bytes] = system_entropy,
+        aead: Aead | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        self.policy = policy or SessionPolicy()
+        self.clock = clock
+        self._entropy = entropy
+        self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
+        self._sealer = Sealer(aead or AesGcm(), entropy)
+        self._codec = codec or MsgpackCodec()
+        self._keys = _key_source(keys)
+        self._check_every = ms(self.policy.max_staleness)
+        self._next_check = 0
+        self._ring: Keyring | None = None
+        self._changes_at: int | None = None
+        self._context = self._refresh(clock())
+        _warn_of_development(self.policy)
+
+    @property
+    def context(self) -> Context:
+        """What flows are handed, with the keys as they are now (checked at most once a second)."""
+        now = self.clock()
+        if now >= self._next_check or now < self._next_check - self._check_every:
+            self._context = self._refresh(now)
+        return self._context
+
+    @property
+    def store_identity(self) -> bytes:
+        """The 16 public bytes by which a store knows that it belongs to these keys."""
+        return self._context.keys.store_identity
+
+    def emit(self, events: Iterable[Event]) -> None:
+        """Hand events to the sinks. One that fails is reported, and loses nothing."""
+        for event in events:
+            for sink in self._sinks:
+                try:
+                    sink(event)
+                except Exception:
+                    _log.exception("An event sink failed on %s", event.name)
+
+    def _refresh(self, now: int) -> Context:
+        self._next_check = now + self._check_every
+        ring = self._keys()
+        due = self._changes_at is not None and now >= self._changes_at
+        if ring is self._ring and not due:
+            return self._context
+        mac = hmac_sha512 if self.policy.approved_only else blake2b_mac
+        keys = ring.unlock(now, mac)
+        if self._ring is not None and keys.store_identity != self._context.keys.store_identity:
+            raise ConfigurationError(
+                "The new keyring has another realm or store secret than the one in use.",
+                why="Every subject would be looked up under another name.",
+                hint="Restart on a store of its own, or put the old keyring back.",
+            )
+        self._ring, self._changes_at = ring, ring.changes_at(now)
+        session_cookie, pre_cookie = _cookies(self.policy, keys.store_identity)
+        return Context(
+            policy=self.policy,
+            clocks=self.policy.clocks,
+            keys=keys,
+            verified=VerifiedTokens(keys.tokens),
+            sealer=self._sealer,
+            codec=self._codec,
+            entropy=self._entropy,
+            now=self.clock,
+            cookie=session_cookie,
+            pre_cookie=pre_cookie,
+        )
+
+
+class SessionManager(_Manager):
+    """Sessions for synchronous code.
+
+    `keys` is a `Keyring`, a key file or its path; `store` a `Store`. Use it as a context manager,
+    or call `start` and `stop`.
+    """
+
+    def __init__(self, store: Store, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.store = store
+
+    def __enter__(self) -> SessionManager:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Open the store and check that it belongs to these keys."""
+        self.store.open(self.store_identity)
+
+    def stop(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def run(self, name: str, flow: Flow[R]) -> Action[R]:
+        """Run a flow at once: what a session's actions do in synchronous code."""
+        del name
+        return Done(drive(flow, self.store))
+
+    def open(self, facts: RequestFacts) -> Session:
+        """Begin a request."""
+        return Session(drive(flows.open_visit(self.context, facts), self.store), self)
+
+    def close(self, session: Session, status: int = 200) -> ResponseEdits:
+        """At the response's start: commit, and say what the response must carry."""
+        return drive(flows.close_visit(visit_of(session), status), self.store)
+
+    def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:
+        """Where the subject is signed in."""
+        return drive(
+            flows.sessions_of(self.context, subject, include_ended=include_ended), self.store
+        )
+
+    def find_session(self, session_id: str) -> SessionInfo | None:
+        """One signed-in session by its public id, live or ended."""
+        return drive(flows.find_session(self.context, session_id), self.store)
+
+    def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
+        """End one session of the subject -> whether it was live."""
+        flow = flows.end_session(
+            self.context, subject, session_id, reason=EndReason.OPERATOR, by=by
+        )
+        return self._report(flow).ended > 0
+
+    def end_all_of(self, subject: str, *, by: str | None = None) -> int:
+        """End every session of the subject -> how many."""
+        flow = flows.end_subject(self.context, subject, reason=EndReason.OPERATOR, by=by)
+        return self._report(flow).ended
+
+    def credentials_changed(self, subject: str, *, keep: Session | None = None) -> int:
+        """A factor of the account changed: end its sessions, rotate the one to keep -> how many."""
+        return self._report(_credentials_changed(self.context, subject, keep)).ended
+
+    def account_disabled(self, subject: str, *, by: str | None = None) -> int:
+        """The account was disabled or deleted: end everything it has -> how many."""
+        return self._report(flows.account_disabled(self.context, subject, by=by)).ended
+
+    def end_everybody(self, *, by: str | None = None) -> None:
+        """Sign everybody out, in one write."""
+        self._report(flows.end_everybody(self.context, by=by))
+
+    def history(self, subject: str, limit: int = 50) -> list[dict[str, Any]]:
+        """What happened to the subject's sessions, newest first."""
+        return drive(flows.history(self.context, subject, limit), self.store)
+
+    def sweep(self) -> int:
+        """Remove what may be forgotten -> how many things."""
+        return drive(flows.sweep(self.context), self.store)
+
+    def deliver(self, events: list[Event]) -> None:
+        """Events to the sinks and to the subjects' histories; call it after the response."""
+        self.emit(events)
+        try:
+            drive(flows.keep_history(self.context, events), self.store)
+        except StoreError:
+            _log.exception("The history of %d events could not be stored", len(events))
+
+    def _report(self, flow: Flow[Report]) -> Report:
+        report = drive(flow, self.store)
+        self.deliver(list(report.events))
+        return report
+
+
+class AsyncSessionManager(_Manager):
+    """Sessions for asynchronous code: the same calls as `SessionManager`, awaited."""
+
+    def __init__(self, store: AsyncStore, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.store = store
+        self._started = False
+        self._starting: asyncio.Lock | None = None
+        self._housekeeping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> AsyncSessionManager:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open the store, check that it belongs to these keys, begin to sweep. Twice is a no-op."""
+        if self._started:
+            return
+        if self._starting is None:
+            self._starting = asyncio.Lock()
+        async with self._starting:
+            if not self._started:
+                await self.store.open(self.store_identity)
+                self._started = True
+                self._housekeeping = asyncio.create_task(self._keep_house())
+
+    async def stop(self) -> None:
+        """Stop sweeping and close the store. Twice is a no-op."""
+        housekeeping, self._housekeeping = self._housekeeping, None
+        if housekeeping is not None:
+            housekeeping.cancel()
+            await asyncio.gather(housekeeping, return_exceptions=True)
+        if self._started:
+            self._started = False
+            self._starting = None
+            await self.store.close()
+
+    async def open(self, facts: RequestFacts) -> Visit:
+        """Begin a request: which session it is in. The usual case is one read and no generator.
+
+        Raises:
+            StoreError: nobody is let in; what was found out is in the log.
+        """
+        if not self._started:
+            await self.start()
+        visit = Visit(self.context, facts)
+        tokens = flows.candidates(visit)
+        if not tokens:
+            return visit
+        try:
+            if len(tokens) == 1:
+                found: Found | None = await self.store.find(Find(tokens[0].session_id))
+                if flows.admit(visit, tokens[0], found):
+                    return visit
+            await adrive(flows.enter_session(visit, tokens), self.store)
+        except StoreError as error:
+            visit.note(StoreFailed, session_id=None, subject=None, reason=error.code)
+            self.emit(visit.take_events())
+            raise
+        return visit
+
+    async def close(self, visit: Visit, status: int = 200) -> ResponseEdits:
+        """At the response's start: commit, and say what the response must carry."""
+        if not flows.needs_writing(visit):
+            visit.response_started = True
+            return flows.plain_edits(visit)
+        return await adrive(flows.close_visit(visit, status), self.store)
+
+    async def abort(self, visit: Visit) -> None:
+        """The response failed: a session that it signed in ends, even if the request is cancelled."""
+        if visit.aborts is not None:
+            await asyncio.shield(asyncio.ensure_future(adrive(flows.abort(visit), self.store)))
+
+    async def still_lives(self, visit: Visit) -> bool:
+        """Whether the visit's session is live now: for open sockets and streams (E8)."""
+        if visit.record is None or visit.identity is None:
+            return True
+        found: Found | None = await self.store.find(Find(visit.record.session_id))
+        if found is None:
+            return False
+        over = judge_clocks(
+            found.record.header,
+            visit.identity,
+            self.clock(),
+            clocks=self.context.clocks,
+            store_epoch=found.store_epoch,
+        )
+        return over is None
+
+    async def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:
+        """Where the subject is signed in."""
+        return await self._run(
+            flows.sessions_of(self.context, subject, include_ended=include_ended)
+        )
+
+    async def find_session(self, session_id: str) -> SessionInfo | None:
+        """One signed-in session by its public id, live or ended."""
+        return await self._run(flows.find_session(self.context, session_id))
+
+    async def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
+        """End one session of the subject -> whether it was live."""
+        flow = flows.end_session(
+            self.context, subject, session_id, reason=EndReason.OPERATOR, by=by
+        )
+        return (await self._report(flow)).ended > 0
+
+    async def end_all_of(self, subject: str, *, by: str | None = None) -> int:
+        """End every session of the subject -> how many."""
+        flow = flows.end_subject(self.context, subject, reason=EndReason.OPERATOR, by=by)
+        return (await self._report(flow)).ended
+
+    async def credentials_changed(self, subject: str, *, keep: Session | None = None) -> int:
+        """A factor of the account changed: end its sessions, rotate the one to keep -> how many."""
+        return (await self._report(_credentials_changed(self.context, subject, keep))).ended
+
+    async def account_disabled(self, subject: str, *, by: str | None = None) -> int:
+        """The account was disabled or deleted: end everything it has -> how many."""
+        return (await self._report(flows.account_disabled(self.context, subject, by=by))).ended
+
+    async def end_everybody(self, *, by: str | None = None) -> None:
+        """Sign everybody out, in one write."""
+        await self._report(flows.end_everybody(self.context, by=by))
+
+    async def history(self, subject: str, limit: int = 50) -> list[dict[str, Any]]:
+        """What happened to the subject's sessions, newest first."""
+        return await self._run(flows.history(self.context, subject, limit))
+
+    async def sweep(self) -> int:
+        """Remove what may be forgotten -> how many things."""
+        return await self._run(flows.sweep(self.context))
+
+    async def deliver(self, events: list[Event]) -> None:
+        """Events to the sinks and to the subjects' histories; call it after the response."""
+        if not events:
+            return
+        self.emit(events)
+        try:
+            await adrive(flows.keep_history(self.context, events), self.store)
+        except StoreError:
+            _log.exception("The history of %d events could not be stored", len(events))
+
+    async def _run(self, flow: Flow[R]) -> R:
+        await self.start()
+        return await adrive(flow, self.store)
+
+    async def _report(self, flow: Flow[Report]) -> Report:
+        report = await self._run(flow)
+        await self.deliver(list(report.events))
+        return report
+
+    async def _keep_house(self) -> None:
+        while True:
+            try:
+                await adrive(flows.sweep(self.context), self.store)
+            except Exception:
+                _log.exception("The sweep failed; it is tried again later")
+            await asyncio.sleep(SWEEP_INTERVAL.total_seconds())
+
+
+class Awaitable(Generic[R]):
+    """An action in `async def`: nothing happens until it is awaited, and that is checked."""
+
+    __slots__ = ("_runner", "_work", "name")
+
+    def __init__(self, name: str, work: Coroutine[Any, Any, R], runner: AsyncRunner) -> None:
+        self.name = name
+        self._work = work
+        self._runner = runner
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        self._runner.waiting.discard(self)
+        return self._work.__await__()
+
+    def result(self) -> R:
+        """There is no result before the action was awaited."""
+        raise ActionNotAwaited(
+            f"session.{self.name}(...) has no result yet.",
+            why="In `async def` it happens when it is awaited.",
+            hint=f"Write: result = await session.{self.name}(...)",
+        )
+
+    def discard(self) -> None:
+        """It will never be awaited."""
+        self._work.close()
+
+
+class AsyncRunner:
+    """Runs the actions of one request, from the event loop or from a worker thread."""
+
+    __slots__ = ("_loop", "_store", "_thread", "waiting")
+
+    def __init__(self, store: AsyncStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self.waiting: set[Awaitable[Any]] = set()
+
+    def run(self, name: str, flow: Flow[R]) -> Action[R]:
+        """An action to await; in a worker thread, one that is done."""
+        work = adrive(flow, self._store)
+        if threading.get_ident() == self._thread:
+            action = Awaitable(name, work, self)
+            self.waiting.add(action)
+            return action
+        future: Future[R] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        return Done(future.result())
+
+    def check(self) -> None:
+        """At the response's start: everything that was called must have been awaited.
+
+        Raises:
+            ActionNotAwaited: something was not, and so did not happen.
+        """
+        if not self.waiting:
+            return
+        names = sorted(action.name for action in self.waiting)
+        for action in self.waiting:
+            action.discard()
+        self.waiting.clear()
+        raise ActionNotAwaited(
+            f"session.{names[0]}(...) was called in `async def` without `await`.",
+            why="It did not happen, so the session is not what the code believes.",
+            hint=f"Write: await session.{names[0]}(...)",
+        )
+
+
+def visit_of(session: Session) -> Visit:
+    """The visit behind a session: for integrations."""
+    return session._visit  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
+    if keep is None:
+        return (yield from flows.end_subject(ctx, subject, reason=EndReason.CREDENTIAL))
+    visit = visit_of(keep)
+    if visit.subject != subject:
+        raise ConfigurationError(
+            "The session to keep belongs to somebody else.",
+            why="Ending one account's sessions must not change another's.",
+            hint="Pass keep=request.session only where its subject is the account that changed.",
+        )
+    report = yield from flows.credentials_changed(visit)
+    # The visit carries these events already.
+    return Report(report.ended)
+
+
+def _key_source(keys: KeySource) -> Callable[[], Keyring]:
+    if isinstance(keys, Keyring):
+        return lambda: keys
+    file = keys if isinstance(keys, KeyFile) else KeyFile(Path(keys))
+    return file.current
+
+
+def _cookies(policy: SessionPolicy, store_identity: bytes) -> tuple[CookieSpec, CookieSpec]:
+    """The session cookie and the pre-session cookie, checked against what browsers keep (P18)."""
+    # The hash comes from realm and store secret, so two applications on one host differ (F6).
+    short = store_identity[:4].hex()
+    secure = not policy.development
+    name = policy.cookie_name or cookie_name("id", short, secure=secure)
+    session_cookie = CookieSpec(name=name, secure=secure, same_site=policy.same_site)
+    pre_cookie = CookieSpec(
+        name=cookie_name("pre", short, secure=secure), secure=secure, same_site="Lax"
+    )
+    session_cookie.check()
+    pre_cookie.check()
+    return session_cookie, pre_cookie
+
+
+def _warn_of_development(policy: SessionPolicy) -> None:
+    if policy.development:
+        _log.warning(
+            "This is the development policy: cookies without Secure and without the __Host- "
+            "prefix, for http://localhost only. Production wants SessionPolicy() and https."
+        )

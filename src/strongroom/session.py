@@ -1,0 +1,470 @@
+"""`session`: what an application holds in its hand during a request.
+
+A mutable mapping of the application's data, and the actions that change who is signed in. In
+`async def` every action is awaited; in a plain `def` endpoint, which runs in a thread of its own,
+the same call does its work before it returns. So one class serves both, and a forgotten `await` is
+told with a sentence instead of doing nothing in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, MutableMapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+from .core import flows
+from .core.csrf_tokens import csrf_input
+from .core.errors import SignInRequired, StepUpRequired
+from .core.events import LoginFailed, StepUpAsked
+from .core.flows.listing import Report, SessionInfo, moment
+from .core.ops import Flow, Touch
+from .core.policy import ms
+from .core.record import EndReason, Kind
+from .core.stepup import Challenge, Requirement, Satisfied, ask
+from .core.visit import Visit
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Action(Protocol[R_co]):
+    """A call that acts on the store: awaited in `async def`, done already in plain `def`."""
+
+    def __await__(self) -> Generator[Any, Any, R_co]: ...
+
+    def result(self) -> R_co:
+        """What a finished action came to; for plain `def` endpoints."""
+        ...
+
+
+class Runner(Protocol):
+    """Runs flows for one request: on the event loop, or at once."""
+
+    def run(self, name: str, flow: Flow[R]) -> Action[R]: ...
+
+
+class Done(Generic[R]):
+    """An action that has happened already."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: R) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        yield from ()
+        return self._value
+
+    def result(self) -> R:
+        """What it came to."""
+        return self._value
+
+
+class Session(MutableMapping[str, Any]):
+    """The session of one request. Its `repr` shows whose it is, never what opens it."""
+
+    __slots__ = ("_runner", "_visit")
+
+    def __init__(self, visit: Visit, runner: Runner) -> None:
+        self._visit = visit
+        self._runner = runner
+
+    def __repr__(self) -> str:
+        visit = self._visit
+        return f"<Session {visit.session_id or 'not stored'} {visit.kind.name.lower()}>"
+
+    # The application's data.
+
+    def __getitem__(self, key: str) -> Any:
+        return self._seen().data[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._seen().data[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._seen().data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen().data)
+
+    def __len__(self) -> int:
+        return len(self._seen().data)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._seen().data
+
+    def clear(self) -> None:
+        """Delete all data. Nobody is signed out by this: see `sign_out`."""
+        self._seen().data.clear()
+
+    # Who and what.
+
+    @property
+    def subject(self) -> str | None:
+        """Who is signed in, or None. A session that waits for a second factor has none."""
+        return self._seen().subject
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether somebody is signed in."""
+        return self._seen().subject is not None
+
+    @property
+    def is_remembered(self) -> bool:
+        """Whether a persistent login opened the session; sensitive actions ask anew."""
+        return self._seen().kind is Kind.REMEMBERED
+
+    @property
+    def pending_subject(self) -> str | None:
+        """Who has proved the first factor and still owes the second."""
+        visit = self._seen()
+        if visit.identity is None or visit.kind is not Kind.PENDING:
+            return None
+        return visit.identity.subject
+
+    @property
+    def session_id(self) -> str | None:
+        """The public id: safe in lists, logs and URLs. None where nothing is stored."""
+        return self._seen().session_id
+
+    @property
+    def authenticated_at(self) -> datetime | None:
+        """When a factor was last proved in this session."""
+        latest = max((each.at for each in self._seen().factors), default=None)
+        return None if latest is None else moment(latest)
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The factors proved in this session, as RFC 8176 values."""
+        return tuple(each.amr for each in self._seen().factors)
+
+    @property
+    def acr(self) -> str | None:
+        """The level of assurance, derived from the factors by the policy's table."""
+        visit = self._seen()
+        return visit.ctx.policy.acr.derive(visit.factors, visit.kind is Kind.REMEMBERED)
+
+    @property
+    def device(self) -> str:
+        """A readable label of the device, as it was at sign-in, or as it is now."""
+        visit = self._seen()
+        signed_in = visit.identity is not None and visit.identity.subject is not None
+        if signed_in and visit.identity is not None:
+            return visit.identity.device.label
+        return visit.device().label
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the session began."""
+        identity = self._seen().identity
+        return None if identity is None else moment(identity.created_at)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it ends if it is not used again."""
+        visit = self._seen()
+        if visit.record is None or visit.identity is None:
+            return None
+        return moment(min(visit.record.header.idle_deadline, visit.identity.absolute_deadline))
+
+    @property
+    def unavailable(self) -> bool:
+        """Whether the store does not answer: on public routes only, read-only, nobody known."""
+        return self._seen().unavailable
+
+    # Signing in and out.
+
+    def authenticating(self, subject: str | None) -> Authenticating:
+        """The context around checking credentials; use it with `async with`, or `with` in `def`.
+
+        It notes the order against "sign out everywhere" before the check (P15), and records a
+        failure if nobody is signed in at its end. `subject` is the account's id, or None where
+        no such account exists: then only the failure is recorded.
+        """
+        return Authenticating(self, subject)
+
+    def sign_in(
+        self, subject: str, *, amr: str | Iterable[str] = "pwd", pending: bool = False
+    ) -> Action[None]:
+        """Start a new session for the subject, who has just proved these factors (RFC 8176).
+
+        With `pending`, a second factor is still owed: `subject` stays None until another
+        `sign_in` of the same subject completes it.
+
+        Raises:
+            SignInOvertaken, SessionLimitReached, StoreUnavailable: nobody was signed in.
+        """
+        flow = flows.sign_in(self._acting(), subject, _factors(amr), pending=pending)
+        return self._run("sign_in", flow)
+
+    def elevate(self, *, amr: str | Iterable[str] = "pwd") -> Action[None]:
+        """A factor was proved again, or a further one: the token is rotated at once (ASVS 7.2.4).
+
+        Raises:
+            SignInRequired, SessionEnded: nothing was changed.
+        """
+        return self._run("elevate", flows.elevate(self._acting(), _factors(amr)))
+
+    def renew(self) -> Action[None]:
+        """Ask for a renewal of the token with this response, before its time has come."""
+        self._acting().renew_asked = True
+        return Done(None)
+
+    def sign_out(self) -> Action[None]:
+        """End the session on the server, durably, and delete its cookie."""
+        return self._run("sign_out", flows.sign_out(self._acting()))
+
+    def sign_out_everywhere(self) -> Action[int]:
+        """End every session of the subject, this one too -> how many."""
+        return self._run("sign_out_everywhere", _sign_out_everywhere(self._acting()))
+
+    def sign_out_others(self) -> Action[int]:
+        """End every session of the subject but this one -> how many.
+
+        Ask for a recent sign-in first (ASVS 7.5.2).
+        """
+        return self._run("sign_out_others", _count(flows.end_others(self._acting())))
+
+    def credentials_changed(self) -> Action[int]:
+        """A password or another factor changed: end the others, rotate this one (ASVS 7.4.3)."""
+        flow = _count(flows.credentials_changed(self._acting()))
+        return self._run("credentials_changed", flow)
+
+    def hand_over(self) -> Action[str]:
+        """A single-use code that opens a linked session elsewhere within 60 seconds (D7)."""
+        return self._run("hand_over", flows.hand_over(self._acting()))
+
+    def accept_hand_over(self, code: str) -> Action[None]:
+        """Open the linked session that a code stands for.
+
+        Raises:
+            RefusedError: the code is unknown, used or too old, or its session has ended.
+        """
+        return self._run("accept_hand_over", flows.accept_hand_over(self._acting(), code))
+
+    # Saving.
+
+    def save(self, *, strict: bool | None = None) -> Action[bool]:
+        """Write the data now -> whether anything had changed. For WebSockets the only way.
+
+        Raises:
+            WriteConflict: with `strict`, if another request changed the same key.
+            SessionEnded: the session ended in the meantime; nothing was written.
+        """
+        return self._run("save", flows.save(self._acting(), strict=strict))
+
+    def touch(self) -> Action[bool]:
+        """Note activity on a WebSocket or stream -> whether the session still lives (E8)."""
+        return self._run("touch", _touch(self._acting()))
+
+    def start_new(self) -> None:
+        """Allow a new session on a cross-site request, replacing one that cannot be seen (F2)."""
+        self._acting().start_allowed = True
+
+    # Sessions of the same subject.
+
+    def sessions(self, *, include_ended: bool = False) -> Action[list[SessionInfo]]:
+        """Where the subject is signed in: this session first, then the most recently used."""
+        visit = self._seen()
+        return self._run("sessions", _sessions(visit, include_ended=include_ended))
+
+    def end_session(self, session_id: str) -> Action[bool]:
+        """End one session of the subject by its public id -> whether it was live.
+
+        Ask for a recent sign-in first (ASVS 7.5.2).
+        """
+        return self._run("end_session", _end_session(self._acting(), session_id))
+
+    def history(self, limit: int = 50) -> Action[list[dict[str, Any]]]:
+        """What happened to the subject's sessions, newest first."""
+        visit = self._seen()
+        return self._run("history", flows.history(visit.ctx, _subject(visit), limit))
+
+    # Step-up.
+
+    def step_up(
+        self, *, max_age: timedelta | None = None, acr: str | None = None
+    ) -> Satisfied | Challenge:
+        """Whether a factor was proved recently and strongly enough (RFC 9470, P25)."""
+        visit = self._seen()
+        requirement = Requirement(max_age=None if max_age is None else ms(max_age), acr=acr)
+        return ask(
+            requirement,
+            visit.factors,
+            visit.ctx.now(),
+            visit.ctx.policy.acr,
+            visit.kind is Kind.REMEMBERED,
+        )
+
+    def require_sign_in(self) -> str:
+        """The subject.
+
+        Raises:
+            SignInRequired: nobody is signed in; answered with the sign-in page, or 401.
+        """
+        return _subject(self._seen())
+
+    def require_recent_sign_in(
+        self, *, max_age: timedelta | None = None, acr: str | None = None
+    ) -> str:
+        """The subject, if a factor was proved recently and strongly enough.
+
+        Raises:
+            SignInRequired: nobody is signed in.
+            StepUpRequired: too long ago or too weak; answered with the sign-in page, or RFC 9470.
+        """
+        subject = self.require_sign_in()
+        answer = self.step_up(max_age=max_age, acr=acr)
+        if isinstance(answer, Challenge):
+            self._visit.note(StepUpAsked, reason=answer.reason)
+            raise StepUpRequired(
+                "This needs a recent sign-in.",
+                why=answer.sentence,
+                hint="Sign in again to go on.",
+                challenge=answer,
+            )
+        return subject
+
+    # Forms.
+
+    def csrf_token(self, form: str = "") -> str:
+        """The token for a form, or for the X-CSRF-Token header of a script (P19).
+
+        Every call gives another string for the same secret (BREACH). With `form`, the token is
+        good for the form of that name only.
+        """
+        return self._seen().mint_csrf_token(form)
+
+    def csrf_input(self, form: str = "") -> str:
+        """A hidden input with the token, for a template."""
+        return csrf_input(self._visit.ctx.policy.csrf.field, self.csrf_token(form))
+
+    def _seen(self) -> Visit:
+        """The visit, noting that the response depends on the session (F5)."""
+        self._visit.seen = True
+        return self._visit
+
+    def _acting(self) -> Visit:
+        return self._seen()
+
+    def _run(self, name: str, flow: Flow[R]) -> Action[R]:
+        return self._runner.run(name, flow)
+
+
+class Authenticating:
+    """See `Session.authenticating`."""
+
+    def __init__(self, session: Session, subject: str | None) -> None:
+        self._session = session
+        self._subject = subject
+
+    def __enter__(self) -> None:
+        self._begin().result()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._finish()
+
+    async def __aenter__(self) -> None:
+        await self._begin()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._finish()
+
+    def _begin(self) -> Action[None]:
+        return self._session._run("authenticating", _begin(self._session._seen(), self._subject))  # noqa: SLF001
+
+    def _finish(self) -> None:
+        visit = self._session._seen()  # noqa: SLF001
+        visit.attempt = None
+        # A sign-in forgets its failure; whatever else happened in between, nobody got in.
+        if visit.attempt_open:
+            visit.attempt_open = False
+            visit.note(LoginFailed, session_id=None, subject=self._subject)
+
+
+def _begin(visit: Visit, subject: str | None) -> Flow[None]:
+    if subject is not None:
+        visit.attempt = yield from flows.begin_attempt(visit, subject)
+    visit.attempt_open = True
+
+
+def _factors(amr: str | Iterable[str]) -> tuple[str, ...]:
+    return (amr,) if isinstance(amr, str) else tuple(amr)
+
+
+def _subject(visit: Visit) -> str:
+    if visit.subject is None:
+        raise SignInRequired(
+            "Nobody is signed in.",
+            why="This page belongs to somebody.",
+            hint="Sign in to go on.",
+        )
+    return visit.subject
+
+
+def _count(flow: Flow[Report]) -> Flow[int]:
+    report = yield from flow
+    return report.ended
+
+
+def _sign_out_everywhere(visit: Visit) -> Flow[int]:
+    subject = _subject(visit)
+    report = yield from flows.end_subject(
+        visit.ctx, subject, reason=EndReason.EVERYWHERE, by=subject
+    )
+    visit.events += report.events
+    visit.leave()
+    visit.aborts = None
+    visit.signed_out = True
+    return report.ended
+
+
+def _sessions(visit: Visit, *, include_ended: bool) -> Flow[list[SessionInfo]]:
+    current = None if visit.record is None else visit.record.session_id
+    return (
+        yield from flows.sessions_of(
+            visit.ctx, _subject(visit), current=current, include_ended=include_ended
+        )
+    )
+
+
+def _end_session(visit: Visit, session_id: str) -> Flow[bool]:
+    subject = _subject(visit)
+    if session_id == visit.session_id:
+        yield from flows.sign_out(visit)
+        return True
+    report = yield from flows.end_session(
+        visit.ctx, subject, session_id, reason=EndReason.REVOKED, by=subject
+    )
+    visit.events += report.events
+    return report.ended > 0
+
+
+def _touch(visit: Visit) -> Flow[bool]:
+    record, identity, ctx = visit.record, visit.identity, visit.ctx
+    if record is None or identity is None:
+        return False
+    now = ctx.now()
+    idle, _absolute = ctx.clocks.lifetimes(identity.kind)
+    deadline = min(now + idle, identity.absolute_deadline)
+    if now >= identity.absolute_deadline:
+        return False
+    outcome = yield Touch(
+        record.session_id, ctx.fresh(), now, deadline, ctx.clocks.purge_at(identity.kind, deadline)
+    )
+    if outcome.record is None:
+        return False
+    visit.now_holds(replace(outcome.record))
+    return True

@@ -1,0 +1,1 @@
+"""Sinks for events: where what happened is written down."""
