@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from .core.data import is_array, is_dict
 from .core.errors import UnserialisableValue
 
 MAX_DEPTH = 32
@@ -108,15 +107,13 @@ def _check(value: object, where: str, depth: int) -> None:
         return
     if depth >= MAX_DEPTH:
         raise _refused(f"{where} (nested deeper than {MAX_DEPTH} levels)", value)
-    if isinstance(value, dict):
-        mapping: dict[Any, Any] = value
-        for key, item in mapping.items():
+    if is_dict(value):
+        for key, item in value.items():
             if not isinstance(key, str | int):
                 raise _refused(f"a key of {where}", key)
             _check(item, f"{where}[{key!r}]", depth + 1)
-    elif isinstance(value, list | tuple):
-        items: Iterable[Any] = value
-        for index, item in enumerate(items):
+    elif is_array(value):
+        for index, item in enumerate(value):
             _check(item, f"{where}[{index}]", depth + 1)
     elif not (isinstance(value, datetime) and value.tzinfo is not None):
         raise _refused(where, value)

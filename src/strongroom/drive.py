@@ -17,7 +17,7 @@ def drive(flow: Flow[R], store: Store) -> R:
         while True:
             try:
                 answer: Any = getattr(store, op.verb)(op)
-            except Exception as error:  # noqa: BLE001 - handed to the flow, which may clean up
+            except Exception as error:
                 op = flow.throw(error)
             else:
                 op = flow.send(answer)
@@ -33,7 +33,7 @@ async def adrive(flow: Flow[R], store: AsyncStore) -> R:
         while True:
             try:
                 answer: Any = await getattr(store, op.verb)(op)
-            except Exception as error:  # noqa: BLE001 - handed to the flow, which may clean up
+            except Exception as error:
                 op = flow.throw(error)
             else:
                 op = flow.send(answer)

@@ -146,7 +146,7 @@ def write(path: str | Path, ring: Keyring, *, replace: bool = False) -> None:
 
 
 class KeyFile:
-    """A key file that is read again when it changes, so that a retired key ends sessions at once."""
+    """A key file, read again when it changes, so that a retired key ends sessions at once."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

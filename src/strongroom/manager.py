@@ -266,13 +266,17 @@ class AsyncSessionManager(_Manager):
         Raises:
             StoreError: nobody is let in; what was found out is in the log.
         """
-        if not self._started:
-            await self.start()
-        visit = Visit(self.context, facts)
-        tokens = flows.candidates(visit)
-        if not tokens:
-            return visit
+        ctx = self.context
+        without = flows.visit_without_session(ctx, facts)
+        if without is not None:
+            return without
+        visit = Visit(ctx, facts)
         try:
+            if not self._started:
+                await self.start()
+            tokens = flows.candidates(visit)
+            if not tokens:
+                return visit
             if len(tokens) == 1:
                 found: Found | None = await self.store.find(Find(tokens[0].session_id))
                 if flows.admit(visit, tokens[0], found):
@@ -281,7 +285,10 @@ class AsyncSessionManager(_Manager):
         except StoreError as error:
             visit.note(StoreFailed, session_id=None, subject=None, reason=error.code)
             self.emit(visit.take_events())
-            raise
+            public = flows.visit_without_store(ctx, facts)
+            if public is None:
+                raise
+            return public
         return visit
 
     async def close(self, visit: Visit, status: int = 200) -> ResponseEdits:
@@ -292,7 +299,7 @@ class AsyncSessionManager(_Manager):
         return await adrive(flows.close_visit(visit, status), self.store)
 
     async def abort(self, visit: Visit) -> None:
-        """The response failed: a session that it signed in ends, even if the request is cancelled."""
+        """The response failed: a session that it signed in ends, cancellation or not."""
         if visit.aborts is not None:
             await asyncio.shield(asyncio.ensure_future(adrive(flows.abort(visit), self.store)))
 
@@ -451,7 +458,7 @@ class AsyncRunner:
 
 def visit_of(session: Session) -> Visit:
     """The visit behind a session: for integrations."""
-    return session._visit  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    return session._visit  # pyright: ignore[reportPrivateUsage]
 
 
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:

@@ -9,7 +9,6 @@ told with a sentence instead of doing nothing in silence.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, MutableMapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -42,7 +41,9 @@ class Action(Protocol[R_co]):
 class Runner(Protocol):
     """Runs flows for one request: on the event loop, or at once."""
 
-    def run(self, name: str, flow: Flow[R]) -> Action[R]: ...
+    def run(self, name: str, flow: Flow[R]) -> Action[R]:
+        """The action that the flow is, under the name that its caller knows it by."""
+        ...
 
 
 class Done(Generic[R]):
@@ -150,10 +151,9 @@ class Session(MutableMapping[str, Any]):
     def device(self) -> str:
         """A readable label of the device, as it was at sign-in, or as it is now."""
         visit = self._seen()
-        signed_in = visit.identity is not None and visit.identity.subject is not None
-        if signed_in and visit.identity is not None:
-            return visit.identity.device.label
-        return visit.device().label
+        if visit.identity is None or visit.identity.subject is None:
+            return visit.device().label
+        return visit.identity.device.label
 
     @property
     def created_at(self) -> datetime | None:
@@ -183,7 +183,7 @@ class Session(MutableMapping[str, Any]):
         failure if nobody is signed in at its end. `subject` is the account's id, or None where
         no such account exists: then only the failure is recorded.
         """
-        return Authenticating(self, subject)
+        return Authenticating(self._seen(), self._runner, subject)
 
     def sign_in(
         self, subject: str, *, amr: str | Iterable[str] = "pwd", pending: bool = False
@@ -196,7 +196,7 @@ class Session(MutableMapping[str, Any]):
         Raises:
             SignInOvertaken, SessionLimitReached, StoreUnavailable: nobody was signed in.
         """
-        flow = flows.sign_in(self._acting(), subject, _factors(amr), pending=pending)
+        flow = flows.sign_in(self._seen(), subject, _factors(amr), pending=pending)
         return self._run("sign_in", flow)
 
     def elevate(self, *, amr: str | Iterable[str] = "pwd") -> Action[None]:
@@ -205,36 +205,36 @@ class Session(MutableMapping[str, Any]):
         Raises:
             SignInRequired, SessionEnded: nothing was changed.
         """
-        return self._run("elevate", flows.elevate(self._acting(), _factors(amr)))
+        return self._run("elevate", flows.elevate(self._seen(), _factors(amr)))
 
     def renew(self) -> Action[None]:
         """Ask for a renewal of the token with this response, before its time has come."""
-        self._acting().renew_asked = True
+        self._seen().renew_asked = True
         return Done(None)
 
     def sign_out(self) -> Action[None]:
         """End the session on the server, durably, and delete its cookie."""
-        return self._run("sign_out", flows.sign_out(self._acting()))
+        return self._run("sign_out", flows.sign_out(self._seen()))
 
     def sign_out_everywhere(self) -> Action[int]:
         """End every session of the subject, this one too -> how many."""
-        return self._run("sign_out_everywhere", _sign_out_everywhere(self._acting()))
+        return self._run("sign_out_everywhere", _sign_out_everywhere(self._seen()))
 
     def sign_out_others(self) -> Action[int]:
         """End every session of the subject but this one -> how many.
 
         Ask for a recent sign-in first (ASVS 7.5.2).
         """
-        return self._run("sign_out_others", _count(flows.end_others(self._acting())))
+        return self._run("sign_out_others", _count(flows.end_others(self._seen())))
 
     def credentials_changed(self) -> Action[int]:
         """A password or another factor changed: end the others, rotate this one (ASVS 7.4.3)."""
-        flow = _count(flows.credentials_changed(self._acting()))
+        flow = _count(flows.credentials_changed(self._seen()))
         return self._run("credentials_changed", flow)
 
     def hand_over(self) -> Action[str]:
         """A single-use code that opens a linked session elsewhere within 60 seconds (D7)."""
-        return self._run("hand_over", flows.hand_over(self._acting()))
+        return self._run("hand_over", flows.hand_over(self._seen()))
 
     def accept_hand_over(self, code: str) -> Action[None]:
         """Open the linked session that a code stands for.
@@ -242,7 +242,7 @@ class Session(MutableMapping[str, Any]):
         Raises:
             RefusedError: the code is unknown, used or too old, or its session has ended.
         """
-        return self._run("accept_hand_over", flows.accept_hand_over(self._acting(), code))
+        return self._run("accept_hand_over", flows.accept_hand_over(self._seen(), code))
 
     # Saving.
 
@@ -253,15 +253,15 @@ class Session(MutableMapping[str, Any]):
             WriteConflict: with `strict`, if another request changed the same key.
             SessionEnded: the session ended in the meantime; nothing was written.
         """
-        return self._run("save", flows.save(self._acting(), strict=strict))
+        return self._run("save", flows.save(self._seen(), strict=strict))
 
     def touch(self) -> Action[bool]:
         """Note activity on a WebSocket or stream -> whether the session still lives (E8)."""
-        return self._run("touch", _touch(self._acting()))
+        return self._run("touch", _touch(self._seen()))
 
     def start_new(self) -> None:
         """Allow a new session on a cross-site request, replacing one that cannot be seen (F2)."""
-        self._acting().start_allowed = True
+        self._seen().start_allowed = True
 
     # Sessions of the same subject.
 
@@ -275,7 +275,7 @@ class Session(MutableMapping[str, Any]):
 
         Ask for a recent sign-in first (ASVS 7.5.2).
         """
-        return self._run("end_session", _end_session(self._acting(), session_id))
+        return self._run("end_session", _end_session(self._seen(), session_id))
 
     def history(self, limit: int = 50) -> Action[list[dict[str, Any]]]:
         """What happened to the subject's sessions, newest first."""
@@ -346,9 +346,6 @@ class Session(MutableMapping[str, Any]):
         self._visit.seen = True
         return self._visit
 
-    def _acting(self) -> Visit:
-        return self._seen()
-
     def _run(self, name: str, flow: Flow[R]) -> Action[R]:
         return self._runner.run(name, flow)
 
@@ -356,8 +353,11 @@ class Session(MutableMapping[str, Any]):
 class Authenticating:
     """See `Session.authenticating`."""
 
-    def __init__(self, session: Session, subject: str | None) -> None:
-        self._session = session
+    __slots__ = ("_runner", "_subject", "_visit")
+
+    def __init__(self, visit: Visit, runner: Runner, subject: str | None) -> None:
+        self._visit = visit
+        self._runner = runner
         self._subject = subject
 
     def __enter__(self) -> None:
@@ -383,12 +383,12 @@ class Authenticating:
         self._finish()
 
     def _begin(self) -> Action[None]:
-        return self._session._run("authenticating", _begin(self._session._seen(), self._subject))  # noqa: SLF001
+        return self._runner.run("authenticating", _begin(self._visit, self._subject))
 
     def _finish(self) -> None:
-        visit = self._session._seen()  # noqa: SLF001
+        visit = self._visit
         visit.attempt = None
-        # A sign-in forgets its failure; whatever else happened in between, nobody got in.
+        # A sign-in takes this mark away; whatever else happened in between, nobody got in.
         if visit.attempt_open:
             visit.attempt_open = False
             visit.note(LoginFailed, session_id=None, subject=self._subject)
@@ -466,5 +466,5 @@ def _touch(visit: Visit) -> Flow[bool]:
     )
     if outcome.record is None:
         return False
-    visit.now_holds(replace(outcome.record))
+    visit.now_holds(outcome.record)
     return True

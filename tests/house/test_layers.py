@@ -37,7 +37,20 @@ class Layer:
 
 
 STORE = ("core", "stores.base")
-INTEGRATION = ("manager", "session", "core.exchange")
+# An integration hands facts to the flows and puts the answer back: it knows no store and no key.
+INTEGRATION = (
+    "manager",
+    "session",
+    "setup",
+    "core.answers",
+    "core.csrf_forms",
+    "core.errors",
+    "core.events",
+    "core.exchange",
+    "core.flows",
+    "core.policy",
+    "core.visit",
+)
 
 # From inner to outer. The longest matching row counts. "" is strongroom/__init__.py alone.
 LAYERS = (
@@ -60,8 +73,11 @@ LAYERS = (
         "manager",
         ours=("core", "drive", "session", "adapters", "stores.base", "telemetry"),
     ),
+    Layer("setup", ours=("core", "manager", "stores.urls")),
     Layer("integrations"),
-    Layer("integrations.asgi", ours=INTEGRATION),
+    Layer("integrations.body", ours=INTEGRATION),
+    Layer("integrations.watching", ours=INTEGRATION),
+    Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
     Layer(
         "integrations.starlette", ours=(*INTEGRATION, "integrations.asgi"), theirs=("starlette",)
     ),

@@ -9,7 +9,7 @@ be kept is refused when it is assigned, before anything is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import UnserialisableValue
 from .sealing import Codec
@@ -165,6 +165,16 @@ class SessionData(MutableMapping[str, Any]):
             ) from error
 
 
+def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Whether a value of any origin is a dict, said so that type checkers keep quiet about it."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    """Whether a value of any origin is a list or a tuple."""
+    return isinstance(value, list | tuple)
+
+
 def pack(codec: Codec, values: Encoded) -> bytes:
     """All values as one."""
     return codec.encode(values)
@@ -179,13 +189,12 @@ def unpack(codec: Codec, packed: bytes) -> Encoded:
     if not packed:
         return {}
     decoded = codec.decode(packed)
-    if not isinstance(decoded, dict):
+    if not is_dict(decoded):
         raise ValueError("session data is not a mapping")
-    values: dict[Any, Any] = decoded
-    for key, value in values.items():
+    for key, value in decoded.items():
         if not isinstance(key, str) or not isinstance(value, bytes):
             raise ValueError("session data holds something else than encoded values")
-    return values
+    return decoded
 
 
 def _check_key(key: object) -> None:

@@ -214,7 +214,7 @@ class End(Op):
 
 @dataclass(frozen=True, slots=True)
 class EndSubject(Op):
-    """End all live records of a subject but `keep`, and replace its epoch -> tuple of ended `Found`.
+    """End a subject's live records but `keep`, and replace its epoch -> tuple of ended `Found`.
 
     Durable before it is acknowledged.
     """

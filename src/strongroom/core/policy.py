@@ -15,13 +15,12 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any, Literal, Self
 
+from .assurance import NIST_AAL, AcrTable
 from .csrf import CsrfRules
 from .errors import ConfigurationError
-from .exchange import RequestFacts
 from .ops import AtLimit, Limit
 from .proxies import TrustedProxies
 from .record import EndReason, Header, Identity, Kind
-from .assurance import NIST_AAL, AcrTable
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -38,7 +37,7 @@ attempt older than this could miss a "sign out everywhere" and is refused (P15).
 class DataSeal(Enum):
     """Who can read session data at rest (P4)."""
 
-    TOKEN = "token"
+    TOKEN = "token"  # noqa: S105 - the name of a way to seal, not a password
     """Only a live request: the key needs the token's root. The default."""
     SERVER = "server"
     """Anyone with the server's keys: needed where a server must read data without a request."""
@@ -68,14 +67,6 @@ class Routes:
                         why="A pattern that matches more than it seems to weakens every page.",
                         hint="Write '/health' for one path, or '/static/*' for all below one.",
                     )
-
-
-def path_matches(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether the path is one of the patterns, or below a prefix."""
-    return any(
-        path.startswith(pattern[:-1]) if pattern.endswith("/*") else path == pattern
-        for pattern in patterns
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +187,8 @@ class SessionPolicy:
 
     @classmethod
     def _from_profile(cls, name: str, changes: dict[str, Any]) -> Self:
-        return cls(**{"profile": name, **PROFILES[name].values, **changes})
+        settings: dict[str, Any] = {"profile": name, **PROFILES[name].values, **changes}
+        return cls(**settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,29 +308,6 @@ class Clocks:
     def purge_at(self, kind: Kind, moment: int) -> int:
         """When a record that stops at `moment` may be forgotten: only accounts have a history."""
         return moment + (self.retention if kind.is_signed_in else self.grace + self.settle)
-
-
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-
-
-def check_host(policy: SessionPolicy, facts: RequestFacts) -> None:
-    """The development policy serves this machine only (F6).
-
-    Raises:
-        ConfigurationError: it is used on a host that other machines can reach by name.
-    """
-    if not policy.development:
-        return
-    named = facts.host or ""
-    host = named.partition("]")[0] + "]" if named.startswith("[") else named.partition(":")[0]
-    if host in _LOOPBACK or host.endswith(".localhost"):
-        return
-    raise ConfigurationError(
-        f"The development policy was asked for {host or 'a host without a name'!r}.",
-        why="It keeps cookies without Secure and the __Host- prefix, which is safe on "
-        "http://localhost only.",
-        hint="Open the site as http://localhost, or use SessionPolicy() behind https.",
-    )
 
 
 def judge(

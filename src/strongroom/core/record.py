@@ -29,8 +29,8 @@ EPOCH_BYTES = 8
 NO_EPOCH = bytes(EPOCH_BYTES)
 
 _HEADER = struct.Struct(">BHBBBBBB8s8s8sI16s16s16s8q")
-"""Format, length, kind, end reason, how changed, three key ids, revision, data version, store epoch,
-generation, three digests, and eight moments. Big-endian, no padding: Lua and SQL can read it too."""
+"""Format, length, kind, end reason, how changed, three key ids, revision, data version, epoch,
+generation, three digests, and eight moments. Big-endian, no padding, so Lua can read it too."""
 
 
 class Kind(IntEnum):
@@ -73,7 +73,7 @@ class EndReason(StrEnum):
         return _REASONS.index(self) + 1
 
 
-_REASONS = tuple(EndReason)
+_REASONS: tuple[EndReason, ...] = tuple(EndReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def decode_header(raw: bytes) -> tuple[Header, bytes]:
             last_seen=last_seen,
             idle_deadline=idle_deadline,
             purge_at=purge_at,
-            end_reason=_REASONS[reason - 1] if reason else None,
+            end_reason=None if reason == 0 else EndReason(_REASONS[reason - 1]),
             ended_at=ended_at,
         )
     except (ValueError, IndexError) as error:
@@ -225,7 +225,7 @@ def decode_header(raw: bytes) -> tuple[Header, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A session as a store keeps it. `envelope` and `data` are sealed, `tail` is a newer release's."""
+    """A session as a store keeps it: `envelope` and `data` sealed, `tail` a newer release's."""
 
     session_id: bytes
     subject_key: bytes

@@ -223,7 +223,7 @@ class UnlockedKeys:
 
 
 def bound_to(*parts: bytes | str | int) -> bytes:
-    """Associated data from parts, each length-prefixed, so that no two lists give the same bytes."""
+    """Associated data from parts, length-prefixed, so that no two lists give the same bytes."""
     encoded = [
         part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
         for part in parts

@@ -220,7 +220,7 @@ class VerifiedTokens:
     """Token strings whose tag was found right, so that a hit spares the hash.
 
     In memory only and bounded: when full, it starts again empty, which costs one hash a token. It
-    belongs to one `TokenKeys`; retiring a key makes new `TokenKeys` and so empties it (PROTOCOL H3).
+    belongs to one `TokenKeys`; retiring a key makes new ones and so empties it (PROTOCOL H3).
     """
 
     __slots__ = ("_keys", "_known", "_limit")

@@ -12,23 +12,17 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from strongroom.core.csrf import Decision, decide, find_header_token
-from strongroom.core.errors import (
-    ConfigurationError,
-    CsrfRefused,
-    StoreError,
-    StrongroomError,
-    UsageError,
-)
-from strongroom.core.events import CrossSiteRefused, EventSink
+from strongroom.core.answers import Answer, answer
+from strongroom.core.errors import StoreError, StrongroomError, UsageError
+from strongroom.core.events import EventSink
 from strongroom.core.exchange import RequestFacts
-from strongroom.core.policy import SessionPolicy, check_host, path_matches
+from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
+from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Visit
 from strongroom.manager import AsyncRunner, AsyncSessionManager, KeySource
 from strongroom.session import Session
-from strongroom.stores.urls import open_async_store
+from strongroom.setup import async_manager
 
-from .answers import Answer, answer
 from .body import FormToken
 from .watching import Watch
 
@@ -69,10 +63,11 @@ class SessionMiddleware:
         manager: AsyncSessionManager | None = None,
     ) -> None:
         self.app = app
-        self.manager = manager or _manager(store, keys, policy, sinks)
+        self.manager = manager or async_manager(store, keys, policy, sinks)
         self.watch = Watch(self.manager)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
         kind = scope["type"]
         if kind == "lifespan":
             await self._lifespan(scope, receive, send)
@@ -103,7 +98,7 @@ class SessionMiddleware:
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         facts = facts_of(scope, self.manager.policy)
         try:
-            visit = await self._open(facts)
+            visit = await self.manager.open(facts)
         except StrongroomError as error:
             await self._answer_instead(error, facts, send)
             return
@@ -115,23 +110,6 @@ class SessionMiddleware:
             await exchange.run(scope)
         finally:
             await self.manager.deliver(visit.take_events())
-
-    async def _open(self, facts: RequestFacts) -> Visit:
-        """The visit. While the store is down, public routes go on without a session (H1)."""
-        routes = self.manager.policy.routes
-        check_host(self.manager.policy, facts)
-        if path_matches(facts.path, routes.excluded):
-            visit = Visit(self.manager.context, facts)
-            visit.cookie_locked = True
-            return visit
-        try:
-            return await self.manager.open(facts)
-        except StoreError:
-            if not path_matches(facts.path, routes.public):
-                raise
-            visit = Visit(self.manager.context, facts)
-            visit.unavailable = visit.cookie_locked = True
-            return visit
 
     async def _answer_instead(
         self, error: StrongroomError, facts: RequestFacts, send: Send
@@ -189,32 +167,18 @@ class Exchange:
                 await self._undo()
 
     async def _refuse_cross_site(self) -> None:
-        """May this request change something? (P19)
+        """Ask whether this request may change something; the form's token is read if it must be.
 
         Raises:
-            CsrfRefused: no; the event says which rule decided.
+            CsrfRefused: it may not (P19).
         """
-        decision = await self._decide()
-        if decision.verdict == "allow":
-            return
-        self.visit.note(CrossSiteRefused, rule=decision.rule, path=self.facts.path)
-        raise CsrfRefused(
-            "This request was refused, because it could have come from another site.",
-            why=decision.reason,
-            hint=f"rule: {decision.rule}",
-        )
-
-    async def _decide(self) -> Decision:
-        facts, rules = self.facts, self.manager.policy.csrf
-        decision = decide(facts, rules)
-        if decision.verdict != "needs_token":
-            return decision
-        presented = find_header_token(facts, rules)
-        if presented is None:
-            form = FormToken(facts, self.receive, rules.field)
+        decision = cross_site(self.visit)
+        if decision.verdict == "needs_token":
+            form = FormToken(self.facts, self.receive, self.manager.policy.csrf.field)
             presented = await form.read()
             self.receive = form.replay
-        return decide(facts, rules, self.visit.judge_csrf_token(presented))
+            decision = cross_site_with(self.visit, presented)
+        refuse_cross_site(self.visit, decision)
 
     async def _sending(self, message: Message) -> None:
         """The response on its way out: what it must carry is decided at its start."""
@@ -290,21 +254,3 @@ def facts_of(scope: Scope, policy: SessionPolicy) -> RequestFacts:
         proxies=policy.proxies,
         websocket=websocket,
     )
-
-
-def _manager(
-    store: str | None,
-    keys: KeySource | None,
-    policy: SessionPolicy | None,
-    sinks: Iterable[EventSink] | None,
-) -> AsyncSessionManager:
-    if store is None or keys is None:
-        missing = "store" if store is None else "keys"
-        raise ConfigurationError(
-            f"The session middleware was given no {missing}.",
-            why="Sessions need keys to be issued under and a store to be kept in.",
-            hint="Write SessionMiddleware(app, store='sqlite:///var/sessions.db', "
-            "keys='var/strongroom.keys'), and make the keys with: "
-            "strongroom keys generate var/strongroom.keys",
-        )
-    return AsyncSessionManager(open_async_store(store), keys=keys, policy=policy, sinks=sinks)

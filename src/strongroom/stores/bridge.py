@@ -73,7 +73,8 @@ class AsyncBridge:
                 hint=f"There are: {', '.join(sorted(MAY_BE_INLINE))}.",
             )
         self.store = store
-        self._inline: dict[str, Callable[[Any], Any]] = {
+        self.inline = inline
+        self._at_once: dict[str, Callable[[Any], Any]] = {
             verb: getattr(store, f"{verb}_at_once", getattr(store, verb)) for verb in inline
         }
         self._threads = _Threads()
@@ -144,7 +145,7 @@ class AsyncBridge:
         return await self._threads.sweep(self.store.sweep, op)
 
     async def _do(self, verb: str, call: Callable[[A], R], op: A) -> R:
-        at_once = self._inline.get(verb)
+        at_once = self._at_once.get(verb)
         if at_once is not None:
             try:
                 answer: R = at_once(op)

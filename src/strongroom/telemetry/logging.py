@@ -22,6 +22,7 @@ class LoggingSink:
         self._logger = logger or logging.getLogger("strongroom.events")
 
     def __call__(self, event: Event) -> None:
+        """Write the event, if the logger wants its level."""
         level = _LEVELS.get(event.severity, logging.WARNING)
         if self._logger.isEnabledFor(level):
             self._logger.log(level, "%s", line(event))

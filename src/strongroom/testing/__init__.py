@@ -27,6 +27,6 @@ __all__ = [
     "replay",
 ]
 
-if "pytest" in sys.modules:
+if (_pytest := sys.modules.get("pytest")) is not None:
     # So that a failing contract test shows the values that differ, as one in a test file does.
-    sys.modules["pytest"].register_assert_rewrite(f"{__name__}.contract")
+    _pytest.register_assert_rewrite(f"{__name__}.contract")

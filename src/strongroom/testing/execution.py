@@ -158,7 +158,9 @@ class Execution:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # pytest's own failures are no `Exception`
-            raise self.failed(f"The check fails: {error}") from error
+            # Only the check's own sentence: what pytest adds to it shows values.
+            sentence = str(error).partition("\n")[0] or type(error).__name__
+            raise self.failed(f"The check fails: {sentence}") from error
         return Run(tuple(self.schedule), tuple(self.trace), fates)
 
     def drop(self) -> None:

@@ -2,6 +2,7 @@
 
 One module for each thing that people do:
 
+    guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
     signing    sign in, elevate, sign out, hand over
     saving     the data, by changed keys
@@ -13,6 +14,13 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 """
 
 from .closing import abort, close_visit, needs_writing, plain_edits
+from .guarding import (
+    cross_site,
+    cross_site_with,
+    refuse_cross_site,
+    visit_without_session,
+    visit_without_store,
+)
 from .handing import accept_hand_over, hand_over
 from .listing import (
     account_disabled,
@@ -40,6 +48,8 @@ __all__ = [
     "candidates",
     "close_visit",
     "credentials_changed",
+    "cross_site",
+    "cross_site_with",
     "elevate",
     "end_everybody",
     "end_others",
@@ -53,9 +63,12 @@ __all__ = [
     "needs_writing",
     "open_visit",
     "plain_edits",
+    "refuse_cross_site",
     "save",
     "sessions_of",
     "sign_in",
     "sign_out",
     "sweep",
+    "visit_without_session",
+    "visit_without_store",
 ]

@@ -6,8 +6,8 @@ the request's beginning (F1). A request that changed nothing sets no cookie (P13
 
 from __future__ import annotations
 
-from ..cookies import clear_site_data
-from ..credentials import (
+from strongroom.core.cookies import clear_site_data
+from strongroom.core.credentials import (
     NEVER,
     Credential,
     Verdict,
@@ -18,13 +18,14 @@ from ..credentials import (
     renewal_allowed,
     renewed,
 )
-from ..events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
-from ..exchange import RequestFacts, ResponseEdits
-from ..ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
-from ..policy import path_matches
-from ..record import EndReason, Record
-from ..tokens import Token, successor
-from ..visit import Visit
+from strongroom.core.csrf_rules import matches
+from strongroom.core.events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
+from strongroom.core.exchange import RequestFacts, ResponseEdits
+from strongroom.core.ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
+from strongroom.core.record import EndReason, Record
+from strongroom.core.tokens import Token, successor
+from strongroom.core.visit import Visit
+
 from .saving import save
 from .signing import end_record, end_superseded
 
@@ -266,7 +267,7 @@ def _is_activity(visit: Visit) -> bool:
     facts = visit.facts
     if facts.is_prefetch or facts.websocket:
         return False
-    return not path_matches(facts.path, visit.ctx.policy.routes.passive)
+    return not matches(facts.path, visit.ctx.policy.routes.passive)
 
 
 def _reaches_jar(facts: RequestFacts) -> bool:

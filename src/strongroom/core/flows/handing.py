@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import RefusedError, SignInRequired
-from ..events import LoginSuccess, SessionCreated, TokenRefused
-from ..ops import End, Epochs, Find, Flow, Found, Insert, Inserted, Outcome, ReadEpoch
-from ..policy import judge
-from ..record import EndReason, Identity, Kind, Record
-from ..tokens import Purpose, Token, mint, parse
-from ..visit import Visit
+from strongroom.core.errors import RefusedError, SignInRequired
+from strongroom.core.events import LoginSuccess, SessionCreated, TokenRefused
+from strongroom.core.ops import End, Epochs, Find, Flow, Found, Insert, Inserted, Outcome, ReadEpoch
+from strongroom.core.policy import judge
+from strongroom.core.record import EndReason, Identity, Kind, Record
+from strongroom.core.tokens import Purpose, Token, mint, parse
+from strongroom.core.visit import Visit
+
 from .saving import adopt_new, new_record
 from .signing import end_record
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ..errors import SignInRequired, StrongroomError, UnreadableRecord
-from ..events import (
+from strongroom.core.data import is_dict
+from strongroom.core.errors import SignInRequired, StrongroomError, UnreadableRecord
+from strongroom.core.events import (
     AccountDisabled,
     AllSessionsEnded,
     CredentialsChanged,
@@ -19,7 +20,7 @@ from ..events import (
     SessionEndedEvent,
     SignedOutEverywhere,
 )
-from ..ops import (
+from strongroom.core.ops import (
     Append,
     End,
     EndAll,
@@ -33,10 +34,11 @@ from ..ops import (
     ReadHistory,
     Sweep,
 )
-from ..policy import ATTEMPT_MAX, judge, ms
-from ..record import EndReason, Identity, Kind, Record
-from ..sealing import bound_to
-from ..visit import Context, Visit
+from strongroom.core.policy import ATTEMPT_MAX, judge, ms
+from strongroom.core.record import EndReason, Identity, Kind, Record
+from strongroom.core.sealing import bound_to
+from strongroom.core.visit import Context, Visit
+
 from .signing import rotate
 
 SWEEP_BATCH = 500
@@ -136,7 +138,7 @@ def end_subject(
     by: str | None = None,
     keep: bytes | None = None,
 ) -> Flow[Report]:
-    """End all of a subject's sessions but `keep`, in one step that sign-ins are ordered by (P15)."""
+    """End a subject's sessions but `keep`, in one step that sign-ins are ordered by (P15)."""
     now = ctx.now()
     ended: tuple[Found, ...] = yield EndSubject(
         ctx.keys.subject_key(subject),
@@ -220,7 +222,7 @@ def history(ctx: Context, subject: str, limit: int = 50) -> Flow[list[dict[str, 
         key = ctx.keys.history.get(entry.key_id)
         plain = None if key is None else ctx.sealer.open(key, entry.sealed, bound)
         decoded = None if plain is None else ctx.codec.decode(plain)
-        if isinstance(decoded, dict):
+        if is_dict(decoded):
             told.append(decoded)
     return told
 

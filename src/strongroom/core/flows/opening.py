@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..cookies import find_cookies
-from ..credentials import Verdict, first_used, judge, renewed
-from ..devices import looks_alike
-from ..events import (
+from strongroom.core.cookies import find_cookies
+from strongroom.core.credentials import Verdict, first_used, judge, renewed
+from strongroom.core.csrf_rules import matches
+from strongroom.core.devices import looks_alike
+from strongroom.core.events import (
     CookieTossing,
     RecordUnreadable,
     SessionEndedEvent,
@@ -23,13 +24,12 @@ from ..events import (
     TokenReuse,
     TwoPlaces,
 )
-from ..exchange import RequestFacts
-from ..ops import End, Find, Flow, Found, Outcome, Shift
-from ..policy import judge as judge_clocks
-from ..policy import path_matches
-from ..record import EndReason, Identity, Kind
-from ..tokens import Token, TokenRefusal, successor
-from ..visit import Context, Visit
+from strongroom.core.exchange import RequestFacts
+from strongroom.core.ops import End, Find, Flow, Found, Outcome, Shift
+from strongroom.core.policy import judge as judge_clocks
+from strongroom.core.record import EndReason, Identity, Kind
+from strongroom.core.tokens import Token, TokenRefusal, successor
+from strongroom.core.visit import Context, Visit
 
 MAX_TOKENS = 4
 """Cookies of our name that pass the tag and are looked up (F3)."""
@@ -230,7 +230,7 @@ def _reuse(visit: Visit, token: Token, seen: _Assessment) -> Flow[None]:
     next request without one decides.
     """
     ctx, facts, now = visit.ctx, visit.facts, visit.opened_at
-    spare = facts.has_body or path_matches(facts.path, ctx.policy.routes.slow)
+    spare = facts.has_body or matches(facts.path, ctx.policy.routes.slow)
     visit.cookie_locked = True
     visit.refusal = seen.verdict.value
     ended = False

@@ -6,12 +6,12 @@ is conditional on a live record, so a late one brings nothing back (P6).
 
 from __future__ import annotations
 
-from ..credentials import create
-from ..data import Changes, Encoded, pack
-from ..errors import SessionEnded, SessionTooLarge, StoreUnavailable, WriteConflict
-from ..events import SessionCreated, SessionUseAfterExpire
-from ..ops import Flow, Insert, Inserted, Outcome, Replace
-from ..record import (
+from strongroom.core.credentials import create
+from strongroom.core.data import Changes, Encoded, pack
+from strongroom.core.errors import SessionEnded, SessionTooLarge, StoreUnavailable, WriteConflict
+from strongroom.core.events import SessionCreated, SessionUseAfterExpire
+from strongroom.core.ops import Flow, Insert, Inserted, Outcome, Replace
+from strongroom.core.record import (
     EPOCH_BYTES,
     NO_EPOCH,
     NO_SUBJECT,
@@ -22,8 +22,8 @@ from ..record import (
     Kind,
     Record,
 )
-from ..tokens import SECRET_BYTES, SESSION_ID_BYTES, Token, mint, successor
-from ..visit import Visit
+from strongroom.core.tokens import SECRET_BYTES, SESSION_ID_BYTES, Token, mint, successor
+from strongroom.core.visit import Visit
 
 _ATTEMPTS = 16
 """Tries against other writers of one session. Each lost try means that another one succeeded."""

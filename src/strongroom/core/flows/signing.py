@@ -1,4 +1,4 @@
-"""Sign in, elevate, sign out: what changes a session's standing acts on the store when it is called.
+"""Sign in, elevate, sign out: what changes a session's standing acts when it is called.
 
 Signing in always starts a new session, whoever was signed in before; the old one ends (P10, E4).
 Elevating rotates the token: the old one is dead at once (D2). Neither ever promotes a record.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..credentials import next_rotation, rotated
-from ..errors import (
+from strongroom.core.credentials import next_rotation, rotated
+from strongroom.core.errors import (
     SessionEnded,
     SessionLimitReached,
     SignInOvertaken,
@@ -18,7 +18,7 @@ from ..errors import (
     StoreError,
     UsageError,
 )
-from ..events import (
+from strongroom.core.events import (
     ExcessSessions,
     GenerationsUsedUp,
     LoginSuccess,
@@ -28,12 +28,24 @@ from ..events import (
     SessionRenewed,
     SteppedUp,
 )
-from ..ops import End, Epochs, Find, Flow, Found, Insert, Inserted, InsertRefusal, Outcome, Rotate
-from ..ops import ReadEpoch as ReadEpochOp
-from ..policy import ATTEMPT_MAX, ms
-from ..record import AuthenticationEvent, EndReason, Identity, Kind, Record
-from ..tokens import SECRET_BYTES, Token, mint, successor
-from ..visit import Attempt, Visit
+from strongroom.core.ops import (
+    End,
+    Epochs,
+    Find,
+    Flow,
+    Found,
+    Insert,
+    Inserted,
+    InsertRefusal,
+    Outcome,
+    Rotate,
+)
+from strongroom.core.ops import ReadEpoch as ReadEpochOp
+from strongroom.core.policy import ATTEMPT_MAX, ms
+from strongroom.core.record import AuthenticationEvent, EndReason, Identity, Kind, Record
+from strongroom.core.tokens import SECRET_BYTES, Token, mint, successor
+from strongroom.core.visit import Attempt, Visit
+
 from .saving import adopt_new, check_size, new_record
 
 _ATTEMPTS = 4

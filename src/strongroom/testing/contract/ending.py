@@ -17,7 +17,7 @@ from strongroom.core.ops import (
     ListSubject,
     ReadEpoch,
 )
-from strongroom.core.record import EndReason, Kind, Record
+from strongroom.core.record import NO_SUBJECT, EndReason, Kind, Record
 from strongroom.testing.clock import START
 from strongroom.testing.records import (
     KEEP,
@@ -136,6 +136,17 @@ class Ending(Harness):
         late = self.store.insert(Insert(a_record(), START, epoch=before.subject))
         assert late.refusal is InsertRefusal.EPOCH
         self.insert(a_record(), epoch=new)
+
+    def test_nobody_is_not_a_subject(self) -> None:
+        """Sessions of nobody are not listed together, and cannot be ended together (P26)."""
+        records = [self.insert(a_record(subject=None)) for _ in range(2)]
+        nobody = EndSubject(
+            NO_SUBJECT, self.entropy(8), EndReason.EVERYWHERE, START, START + KEEP, self.entropy(8)
+        )
+        assert self.store.list_subject(ListSubject(NO_SUBJECT)) == ()
+        assert self.store.end_subject(nobody) == ()
+        for record in records:
+            assert faithful(self.read(record), record)
 
     def test_everybody_can_be_signed_out_at_once(self) -> None:
         """The store's epoch is told with every record that is read from then on (E3)."""

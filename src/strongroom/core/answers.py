@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from strongroom.core.errors import (
+from .errors import (
     CsrfRefused,
     OvertakenError,
     RefusedError,
@@ -21,9 +21,9 @@ from strongroom.core.errors import (
     StoreError,
     StrongroomError,
 )
-from strongroom.core.exchange import RequestFacts
-from strongroom.core.return_path import safe_next, sign_in_location
-from strongroom.core.stepup import Challenge
+from .exchange import RequestFacts
+from .return_path import safe_next, sign_in_location
+from .stepup import Challenge
 
 RETRY_AFTER_SECONDS = 5
 

@@ -1,0 +1,87 @@
+"""At a request's door: which routes have a session, and whether another site may be behind it.
+
+Every integration asks here, so every framework refuses alike (P19, H1, F6).
+"""
+
+from __future__ import annotations
+
+from strongroom.core.csrf import Decision, decide, find_header_token
+from strongroom.core.csrf_rules import matches
+from strongroom.core.errors import ConfigurationError, CsrfRefused
+from strongroom.core.events import CrossSiteRefused
+from strongroom.core.exchange import RequestFacts
+from strongroom.core.policy import SessionPolicy
+from strongroom.core.visit import Context, Visit
+
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+
+def visit_without_session(ctx: Context, facts: RequestFacts) -> Visit | None:
+    """A visit on a route that has no session at all, or None where the session must be found.
+
+    Raises:
+        ConfigurationError: the development policy is used on a host that others can reach by name.
+    """
+    _check_host(ctx.policy, facts)
+    if not matches(facts.path, ctx.policy.routes.excluded):
+        return None
+    visit = Visit(ctx, facts)
+    visit.cookie_locked = True
+    return visit
+
+
+def visit_without_store(ctx: Context, facts: RequestFacts) -> Visit | None:
+    """While the store is down: an anonymous, read-only visit on public routes, else None (H1)."""
+    if not matches(facts.path, ctx.policy.routes.public):
+        return None
+    visit = Visit(ctx, facts)
+    visit.unavailable = visit.cookie_locked = True
+    return visit
+
+
+def cross_site(visit: Visit) -> Decision:
+    """The decision as far as the headers tell; `needs_token` asks for the form's token."""
+    facts, rules = visit.facts, visit.ctx.policy.csrf
+    decision = decide(facts, rules)
+    if decision.verdict != "needs_token":
+        return decision
+    presented = find_header_token(facts, rules)
+    return decision if presented is None else cross_site_with(visit, presented)
+
+
+def cross_site_with(visit: Visit, presented: str | None) -> Decision:
+    """The decision once the token is known, or known to be absent."""
+    check = visit.judge_csrf_token(presented)
+    return decide(visit.facts, visit.ctx.policy.csrf, check)
+
+
+def refuse_cross_site(visit: Visit, decision: Decision) -> None:
+    """Go on only where the decision allows it.
+
+    Raises:
+        CsrfRefused: another site may be behind the request; the event says which rule decided.
+    """
+    if decision.verdict == "allow":
+        return
+    visit.note(CrossSiteRefused, rule=decision.rule, path=visit.facts.path)
+    raise CsrfRefused(
+        "This request was refused, because it could have come from another site.",
+        why=decision.reason,
+        hint=f"The rule that decided is {decision.rule!r}.",
+    )
+
+
+def _check_host(policy: SessionPolicy, facts: RequestFacts) -> None:
+    """The development policy serves this machine only (F6)."""
+    if not policy.development:
+        return
+    named = facts.host or ""
+    host = named.partition("]")[0] + "]" if named.startswith("[") else named.partition(":")[0]
+    if host in _LOOPBACK or host.endswith(".localhost"):
+        return
+    raise ConfigurationError(
+        f"The development policy was asked for {host or 'a host without a name'!r}.",
+        why="It keeps cookies without Secure and the __Host- prefix, which is safe on "
+        "http://localhost only.",
+        hint="Open the site as http://localhost, or use SessionPolicy() behind https.",
+    )

@@ -1,0 +1,52 @@
+"""Managers from plain settings: a store's URL, a key file's path, a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .core.errors import ConfigurationError
+from .core.events import EventSink
+from .core.policy import SessionPolicy
+from .manager import AsyncSessionManager, KeySource, SessionManager
+from .stores.urls import open_async_store, open_store
+
+
+def async_manager(
+    store: str | None,
+    keys: KeySource | None,
+    policy: SessionPolicy | None = None,
+    sinks: Iterable[EventSink] | None = None,
+) -> AsyncSessionManager:
+    """A manager for asynchronous code; nothing is opened yet.
+
+    Raises:
+        ConfigurationError: something is missing or cannot be used.
+    """
+    url, source = _both(store, keys)
+    return AsyncSessionManager(open_async_store(url), keys=source, policy=policy, sinks=sinks)
+
+
+def sync_manager(
+    store: str | None,
+    keys: KeySource | None,
+    policy: SessionPolicy | None = None,
+    sinks: Iterable[EventSink] | None = None,
+) -> SessionManager:
+    """A manager for synchronous code; nothing is opened yet.
+
+    Raises:
+        ConfigurationError: something is missing or cannot be used.
+    """
+    url, source = _both(store, keys)
+    return SessionManager(open_store(url), keys=source, policy=policy, sinks=sinks)
+
+
+def _both(store: str | None, keys: KeySource | None) -> tuple[str, KeySource]:
+    if store is not None and keys is not None:
+        return store, keys
+    raise ConfigurationError(
+        f"Strongroom was given no {'store' if store is None else 'keys'}.",
+        why="Sessions need keys to be issued under and a store to be kept in.",
+        hint="Set store='sqlite:///var/sessions.db' and keys='var/strongroom.keys', and make the "
+        "keys with: strongroom keys generate var/strongroom.keys",
+    )

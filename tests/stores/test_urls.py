@@ -1,0 +1,121 @@
+"""Stores by URL: what is understood, what is refused, and that no password is repeated."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from strongroom.core.errors import ConfigurationError
+from strongroom.stores.bridge import MAY_BE_INLINE, AsyncBridge
+from strongroom.stores.memory import MemoryStore
+from strongroom.stores.sqlite import SQLiteStore
+from strongroom.stores.urls import open_async_store, open_store
+
+
+def test_a_relative_path_has_three_slashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is relative to the working directory of the moment, and does not move with it."""
+    monkeypatch.chdir(tmp_path)
+    store = open_store("sqlite:///var/sessions.db")
+    monkeypatch.chdir("/")
+    store.open(b"identity")
+    store.close()
+    assert (tmp_path / "var" / "sessions.db").is_file()
+
+
+def test_an_absolute_path_has_four_slashes(tmp_path: Path):
+    """And what is percent-encoded in it is decoded."""
+    store = open_store(f"sqlite:///{tmp_path}/a%20b%23c.db?busy_timeout_ms=0")
+    assert repr(store) == f"SQLiteStore({str(tmp_path / 'a b#c.db')!r})"
+
+
+def test_memory():
+    """A store of this process, with its bound."""
+    assert isinstance(open_store("memory://"), MemoryStore)
+    assert isinstance(open_store("memory://?max_records=10"), MemoryStore)
+
+
+def test_asynchronous_stores_are_bridges():
+    """Memory runs in the loop, SQLite reads in it; both are given unopened."""
+    memory = open_async_store("memory://")
+    assert isinstance(memory, AsyncBridge)
+    assert memory.inline == MAY_BE_INLINE
+    sqlite = open_async_store("sqlite:///sessions.db")
+    assert isinstance(sqlite, AsyncBridge)
+    assert isinstance(sqlite.store, SQLiteStore)
+    assert sqlite.inline == {"find"}
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "no scheme"),
+        ("sessions.db", "no scheme"),
+        ("sqlite:sessions.db", "no scheme"),
+        ("mysql://host/db", "'mysql'"),
+        ("http://[", "no scheme"),
+        ("sqlite://sessions.db", "names no file"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", ":memory:"),
+        ("sqlite:///a.db#b", "#"),
+        ("sqlite:///a.db?timeout=5", "unknown option"),
+        ("sqlite:///a.db?busy_timeout_ms=1&busy_timeout_ms=2", "twice"),
+        ("sqlite:///a.db?busy_timeout_ms=", "whole number"),
+        ("sqlite:///a.db?busy_timeout_ms=-1", "whole number"),
+        ("sqlite:///a.db?busy_timeout_ms=1.5", "whole number"),
+        ("sqlite:///a.db?busy_timeout_ms=\u0665", "whole number"),
+        ("memory://host", "no host"),
+        ("memory:///path", "no host"),
+        ("memory://?busy_timeout_ms=5", "unknown option"),
+    ],
+)
+def test_what_is_wrong_is_said(url: str, said: str):
+    """Each mistake has its sentence, for both kinds of store."""
+    for opener in (open_store, open_async_store):
+        with pytest.raises(ConfigurationError, match="(?s).*") as raised:
+            opener(url)
+        assert said in str(raised.value)
+
+
+def test_an_unknown_scheme_lists_the_known_ones():
+    """The hint shows how each is written."""
+    with pytest.raises(ConfigurationError) as raised:
+        open_store("oracle://host")
+    assert "memory://" in raised.value.hint
+    assert "sqlite:///" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "oracle://user:hunter2@host/db",
+        "user:hunter2@host/db",
+        "hunter2",
+        "sqlite://user:hunter2@host/db",
+        "sqlite:///a.db?hunter2=1",
+        "sqlite:///a.db?busy_timeout_ms=hunter2",
+        "sqlite:///a.db#hunter2",
+        "memory://user:hunter2@",
+        "oracle://user:hunter2@[bad",
+        "oracle://user:hunter2@host:port\u2100/",
+    ],
+)
+def test_no_message_repeats_a_password(url: str):
+    """Neither the error nor what it came from holds what may be a secret."""
+    with pytest.raises(ConfigurationError) as raised:
+        open_store(url)
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+def test_no_driver_is_loaded_before_it_is_asked_for():
+    """Importing the module, and making another store, leaves sqlite3 and asyncio alone."""
+    code = (
+        "import sys; from strongroom.stores.urls import open_store; open_store('memory://'); "
+        "sys.exit(bool({'sqlite3', 'asyncio'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
