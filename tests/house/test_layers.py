@@ -71,7 +71,7 @@ LAYERS = (
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
     Layer(
         "manager",
-        ours=("core", "drive", "session", "adapters", "stores.base", "telemetry"),
+        ours=("core", "drive", "session", "adapters", "keyfile", "stores.base", "telemetry"),
     ),
     Layer("setup", ours=("core", "manager", "stores.urls")),
     Layer("integrations"),

@@ -26,8 +26,9 @@ from strongroom.core.ops import (
     Op,
     ReadEpoch,
     ReadHistory,
+    Sweep,
 )
-from strongroom.core.record import NO_EPOCH, EndReason, Kind, Record
+from strongroom.core.record import NO_EPOCH, NO_SUBJECT, EndReason, Kind, Record
 from strongroom.stores.base import Store
 from strongroom.testing.clock import START
 from strongroom.testing.records import (
@@ -49,7 +50,7 @@ PEOPLE = ("alice", "bob")
 
 
 class Model:
-    """What a store comes to, in as few words as possible: one thread, no bytes, no housekeeping."""
+    """What a store comes to, in as few words as possible: one thread, and no bytes."""
 
     def __init__(self, store_epoch: bytes) -> None:
         self.records: dict[bytes, Record] = {}
@@ -94,6 +95,8 @@ class Model:
                 return None
             case ReadHistory():
                 return tuple(self.history.get(op.subject_key, ())[: op.limit])
+            case Sweep():
+                return self.sweep(op.now)
             case _:
                 return self.change(op)
 
@@ -103,6 +106,17 @@ class Model:
         if outcome.applied and outcome.record is not None:
             self.keep(outcome.record)
         return outcome
+
+    def sweep(self, now: int) -> int:
+        """Forget all that is due; epochs stay."""
+        due = [each for each in self.records.values() if each.header.purge_at <= now]
+        for record in due:
+            del self.records[record.session_id]
+        removed = len(due)
+        for key, kept in self.history.items():
+            self.history[key] = [each for each in kept if each.purge_at > now]
+            removed += len(kept) - len(self.history[key])
+        return removed
 
     def keep(self, *records: Record) -> None:
         """Have the records as they are now."""
@@ -138,6 +152,8 @@ class Walker:
             (self.append, 1),
             (lambda: Find(self.known().session_id), 1),
             (lambda: ListSubject(self.somebody()), 1),
+            (lambda: ReadHistory(self.somebody(), self.random.randrange(4)), 1),
+            (lambda: Sweep(self.now, limit=1_000), 1),
         )
         weights = [weight for _, weight in drawers]
         return self.random.choices([make for make, _ in drawers], weights)[0]()
@@ -167,6 +183,7 @@ class Walker:
             session_id=self.random.choice((None, None, None, self.known().session_id)),
             tail=self.random.randbytes(self.random.choice((0, 0, 3))),
             idle_deadline=self.now + self.random.choice((1, 5_000, 500_000)),
+            purge_at=self.now + self.random.choice((10_000, KEEP)),
         )
         limit = Limit(self.random.randrange(1, 4), self.random.choice(list(AtLimit)))
         return Insert(
@@ -192,14 +209,15 @@ class Walker:
     def end_subject(self) -> Op:
         """Signing out everywhere, or everywhere else."""
         self.epochs.append(self.random.randbytes(8))
+        known = self.known()
         return EndSubject(
-            self.somebody(),
+            self.somebody() if known.subject_key == NO_SUBJECT else known.subject_key,
             revision=self.random.randbytes(8),
             reason=EndReason.EVERYWHERE,
             at=self.now,
             purge_at=self.now + KEEP,
             new_epoch=self.epochs[-1],
-            keep=self.random.choice((None, self.known().session_id)),
+            keep=self.random.choice((None, known.session_id)),
         )
 
     def end_all(self) -> Op:
@@ -209,7 +227,11 @@ class Walker:
     def append(self) -> Op:
         """An event or two."""
         entries = tuple(
-            an_entry(self.random.choice(PEOPLE), at=self.now + number)
+            an_entry(
+                self.random.choice(PEOPLE),
+                at=self.now + number,
+                purge_at=self.now + self.random.choice((10_000, KEEP)),
+            )
             for number in range(self.random.randrange(3))
         )
         return Append(entries, keep=4)
