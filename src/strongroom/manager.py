@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
 from .core.cookies import CookieSpec, cookie_name
-from .core.errors import ActionNotAwaited, ConfigurationError, StoreError
+from .core.errors import ActionNotAwaited, ConfigurationError, StoreError, StrongroomError
 from .core.events import Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
@@ -298,6 +298,19 @@ class AsyncSessionManager(_Manager):
             return flows.plain_edits(visit)
         return await adrive(flows.close_visit(visit, status), self.store)
 
+    async def finish(self, visit: Visit) -> None:
+        """After the response: save what was assigned while it was sent, and deliver the events.
+
+        A session that began before the response still takes data from a background task or a
+        stream; a WebSocket saves only when it says so.
+        """
+        if visit.data.assigned and visit.response_started and visit.record is not None:
+            try:
+                await adrive(flows.save(visit, explicit=False), self.store)
+            except StrongroomError:
+                _log.exception("What was assigned after the response began could not be saved")
+        await self.deliver(visit.take_events())
+
     async def abort(self, visit: Visit) -> None:
         """The response failed: a session that it signed in ends, cancellation or not."""
         if visit.aborts is not None:
@@ -462,9 +475,12 @@ def visit_of(session: Session) -> Visit:
 
 
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
-    if keep is None:
-        return (yield from flows.end_subject(ctx, subject, reason=EndReason.CREDENTIAL))
-    visit = visit_of(keep)
+    """With a session to keep: it rotates if it is the subject's, and an attempt carries on (E2)."""
+    visit = None if keep is None else visit_of(keep)
+    if visit is None or visit.subject is None:
+        return (
+            yield from flows.end_subject(ctx, subject, reason=EndReason.CREDENTIAL, visit=visit)
+        )
     if visit.subject != subject:
         raise ConfigurationError(
             "The session to keep belongs to somebody else.",

@@ -422,7 +422,7 @@ def _count(flow: Flow[Report]) -> Flow[int]:
 def _sign_out_everywhere(visit: Visit) -> Flow[int]:
     subject = _subject(visit)
     report = yield from flows.end_subject(
-        visit.ctx, subject, reason=EndReason.EVERYWHERE, by=subject
+        visit.ctx, subject, reason=EndReason.EVERYWHERE, by=subject, visit=visit
     )
     visit.events += report.events
     visit.leave()

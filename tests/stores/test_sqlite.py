@@ -90,16 +90,15 @@ def is_live(store: Store, record: Record) -> bool:
     return found is not None and found.record.is_live
 
 
-def run_python(code: str, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, with strongroom in reach."""
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={"PYTHONPATH": SRC, "PATH": os.environ.get("PATH", "")},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        **options,
     )
 
 
@@ -228,14 +227,18 @@ class TestTheFile:
             store.close()
             path.chmod(0o444)
             directory.chmod(0o777 if locked == "file" else 0o555)
-            code = (
-                "import sys; from strongroom.stores.sqlite import SQLiteStore\n"
-                "from strongroom.core.errors import StoreUnavailable\n"
-                "try: SQLiteStore(sys.argv[1]).open(sys.argv[2].encode())\n"
-                "except StoreUnavailable as error: print(error)\n"
-            )
-            user = {"user": 65534} if os.geteuid() == 0 else {}
-            done = run_python(code, str(path), IDENTITY.decode(), **user)
+            code = """if True:
+                import os, sys
+                from strongroom.core.errors import StoreUnavailable
+                from strongroom.stores.sqlite import SQLiteStore
+                if os.geteuid() == 0:
+                    os.setuid(65534)
+                try:
+                    SQLiteStore(sys.argv[1]).open(sys.argv[2].encode())
+                except StoreUnavailable as error:
+                    print(error)
+            """
+            done = run_python(code, str(path), IDENTITY.decode())
             assert "cannot be" in done.stdout, done.stderr
             assert str(path) in done.stdout
         finally:
@@ -387,7 +390,7 @@ class TestNoRoom:
     """The disk is full, or fails."""
 
     def test_a_full_disk_takes_nothing_half(self, store: SQLiteStore):
-        """The refused insert left no trace, what is there is read, and there is room again later."""
+        """The refused insert left no trace, the rest is read, and there is room again later."""
         kept = [inserted(store, data=bytes(4000)) for _ in range(5)]
         writing = store._lines.writing
         pages = writing.run(lambda c: c.execute("PRAGMA page_count").fetchall()[0][0])

@@ -75,7 +75,7 @@ def test_asynchronous_stores_are_bridges():
 def test_what_is_wrong_is_said(url: str, said: str):
     """Each mistake has its sentence, for both kinds of store."""
     for opener in (open_store, open_async_store):
-        with pytest.raises(ConfigurationError, match="(?s).*") as raised:
+        with pytest.raises(ConfigurationError) as raised:
             opener(url)
         assert said in str(raised.value)
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 
 from .tokens import (
-    MAX_RENEWAL,
     MAX_ROTATION,
     NO_DIGEST,
     Token,
@@ -167,10 +166,7 @@ def confirmation_due(credential: Credential, now: int, settle: int) -> bool:
 
 def renewal_allowed(credential: Credential, now: int, grace: int) -> bool:
     """Whether a renewal may start now: never before `grace` after the confirmation (D1)."""
-    return (
-        _confirmed_for(credential, now, grace)
-        and renewal_of(credential.generation) < MAX_RENEWAL - 1
-    )
+    return _confirmed_for(credential, now, grace)
 
 
 def _judge_newer(credential: Credential, token: Token) -> Verdict:

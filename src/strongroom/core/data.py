@@ -26,7 +26,7 @@ Changes = Mapping[str, bytes | None]
 class SessionData(MutableMapping[str, Any]):
     """Values by name. Loaded when first looked at, decoded when a value is first read."""
 
-    __slots__ = ("_codec", "_deleted", "_guard", "_live", "_load", "_stored")
+    __slots__ = ("_codec", "_deleted", "_guard", "_live", "_load", "_stored", "assigned")
 
     def __init__(
         self,
@@ -40,6 +40,8 @@ class SessionData(MutableMapping[str, Any]):
         self._stored: Encoded = {}
         self._live: dict[str, Any] = {}
         self._deleted: set[str] = set()
+        self.assigned = False
+        """Whether something was assigned or deleted since the last save."""
 
     def __repr__(self) -> str:
         """Never shows values: they are the application's and may be personal."""
@@ -67,12 +69,14 @@ class SessionData(MutableMapping[str, Any]):
         self._encoded()
         self._live[key] = value
         self._deleted.discard(key)
+        self.assigned = True
 
     def __delitem__(self, key: str) -> None:
         self._guard()
         if key not in self:
             raise KeyError(key)
         self._live.pop(key, None)
+        self.assigned = True
         if key in self._stored:
             self._deleted.add(key)
 
@@ -95,6 +99,7 @@ class SessionData(MutableMapping[str, Any]):
         self._guard()
         self._deleted.update(self._encoded())
         self._live.clear()
+        self.assigned = True
 
     @property
     def is_untouched(self) -> bool:
@@ -140,6 +145,7 @@ class SessionData(MutableMapping[str, Any]):
         self._load = None
         self._stored = dict(stored)
         self._deleted.clear()
+        self.assigned = False
 
     def selected(self, keys: tuple[str, ...]) -> Encoded:
         """The named keys as they are now, encoded: what is carried into a new session."""

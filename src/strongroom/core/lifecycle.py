@@ -113,7 +113,8 @@ def insert(
         return Inserted(None, InsertRefusal.EPOCH)
     evicted: tuple[Record, ...] = ()
     if op.limit is not None:
-        chosen = _give_way(op.limit, counted(others, op.now))
+        live = [each for each in counted(others, op.now) if each.session_id != op.replaces]
+        chosen = _give_way(op.limit, live)
         if chosen is None:
             return Inserted(None, InsertRefusal.LIMIT)
         evicted = tuple(

@@ -117,7 +117,8 @@ class Insert(Op):
     """Add a record -> `Inserted`.
 
     With `epoch`, only if the subject's epoch still equals it. With `limit`, live signed-in sessions
-    of the subject are counted in the same step, and evicted ones ended. A record whose
+    of the subject are counted in the same step, and evicted ones ended; `replaces` is the session
+    that ends right after, so it does not count. A record whose
     `store_epoch` is all zeros gets the store's own.
     """
 
@@ -127,6 +128,7 @@ class Insert(Op):
     epoch: bytes | None = None
     limit: Limit | None = None
     evicted_purge_at: int = 0
+    replaces: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

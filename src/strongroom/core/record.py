@@ -119,6 +119,7 @@ class Header:
     purge_at: int
     end_reason: EndReason | None = None
     ended_at: int = NEVER
+    format: int = FORMAT
 
     @property
     def is_live(self) -> bool:
@@ -130,8 +131,8 @@ class Header:
         c = self.credential
         return (
             _HEADER.pack(
-                FORMAT,
-                _HEADER.size,
+                self.format,
+                _HEADER.size + len(tail),
                 self.kind,
                 0 if self.end_reason is None else self.end_reason.number,
                 c.changed_by,
@@ -167,7 +168,7 @@ def decode_header(raw: bytes) -> tuple[Header, bytes]:
     if len(raw) < _HEADER.size or raw[0] not in (FORMAT, FORMAT + 1):
         raise unreadable("its header is cut off or of a format that this release does not know")
     (
-        _format,
+        format_,
         _length,
         kind,
         reason,
@@ -217,6 +218,7 @@ def decode_header(raw: bytes) -> tuple[Header, bytes]:
             purge_at=purge_at,
             end_reason=None if reason == 0 else EndReason(_REASONS[reason - 1]),
             ended_at=ended_at,
+            format=format_,
         )
     except (ValueError, IndexError) as error:
         raise unreadable("its header holds a value that no release writes") from error

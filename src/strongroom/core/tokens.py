@@ -49,7 +49,6 @@ LABELS = {
     "history": "AEAD key of stored events",
     "csrf": "CSRF tokens",
     "pre-session": "CSRF tokens before sign-in",
-    "sign-in": "signed state that must survive a trip through the browser",
     "index": "the name under which a store knows a subject",
     "shard": "the first two bytes of a subject's session ids",
     "mask": "hides the shard, so that ids of one subject look unrelated",

@@ -322,7 +322,21 @@ class Visit:
                 why="Its handshake cannot set the cookie that would open it.",
                 hint="Start the session in a normal request before the socket is opened.",
             )
-        if self.cookie_may_be_at_home and not self.start_allowed:
+        if self.response_started:
+            raise SessionReadOnly(
+                "The response has started, so no session can begin any more.",
+                why="The cookie that would open it cannot be set.",
+                hint="Write to the session before the response is returned.",
+            )
+        self.check_may_start()
+
+    def check_may_start(self) -> None:
+        """Refuse to begin a session where the one that the user has cannot be seen (F2).
+
+        Raises:
+            SessionReadOnly: it names the way that works.
+        """
+        if self.record is None and self.cookie_may_be_at_home and not self.start_allowed:
             raise SessionReadOnly(
                 "This request came from another site without our cookie, so the user's session "
                 "cannot be seen.",
@@ -333,5 +347,5 @@ class Visit:
 
     @property
     def cookie_may_be_at_home(self) -> bool:
-        """A cross-site unsafe request without our cookie: a Lax cookie stays at home (F2)."""
-        return not self.facts.is_safe and self.facts.fetch_site == "cross-site"
+        """A cross-site unsafe request: a Lax cookie stays at home, and so proves nothing (F2)."""
+        return not self.facts.is_safe and self.facts.is_cross_site

@@ -109,7 +109,7 @@ class SessionMiddleware:
         try:
             await exchange.run(scope)
         finally:
-            await self.manager.deliver(visit.take_events())
+            await self.manager.finish(visit)
 
     async def _answer_instead(
         self, error: StrongroomError, facts: RequestFacts, send: Send

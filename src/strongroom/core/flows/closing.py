@@ -43,6 +43,7 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
     """
     if status >= _SERVER_ERROR:
         yield from abort(visit)
+        visit.data.assigned = False
     else:
         yield from save(visit, explicit=False)
         yield from end_superseded(visit)
@@ -87,6 +88,8 @@ def plain_edits(visit: Visit) -> ResponseEdits:
         edits.cookies.append(ctx.pre_cookie.render(visit.pre_session.hex(), None))
     if visit.signed_out:
         edits.cookies.append(ctx.cookie.render_deletion())
+        if visit.has_pre_session:
+            edits.cookies.append(ctx.pre_cookie.render_deletion())
         if ctx.policy.clear_site_data:
             cleared = clear_site_data(ctx.policy.clear_site_data)
             edits.headers.append((b"clear-site-data", cleared))

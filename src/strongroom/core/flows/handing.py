@@ -65,6 +65,7 @@ def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
         RefusedError: the code is unknown, used, too old, or its session has ended.
     """
     ctx = visit.ctx
+    visit.check_may_start()
     token = parse(ctx.keys.tokens, code.encode("utf-8", "replace"), Purpose.HAND_OVER)
     if not isinstance(token, Token):
         raise _refused(visit, "not_a_code")

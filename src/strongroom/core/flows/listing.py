@@ -6,7 +6,7 @@ everybody costs one write (ASVS 7.4, 7.5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -137,18 +137,26 @@ def end_subject(
     reason: EndReason,
     by: str | None = None,
     keep: bytes | None = None,
+    visit: Visit | None = None,
 ) -> Flow[Report]:
-    """End a subject's sessions but `keep`, in one step that sign-ins are ordered by (P15)."""
+    """End a subject's sessions but `keep`, in one step that sign-ins are ordered by (P15).
+
+    An authentication that goes on in the same `visit` carries the new epoch: a reset of the
+    password ends everything and then signs in (E2).
+    """
     now = ctx.now()
+    epoch = ctx.fresh()
     ended: tuple[Found, ...] = yield EndSubject(
         ctx.keys.subject_key(subject),
         ctx.fresh(),
         reason,
         now,
         ctx.clocks.purge_at(Kind.AUTHENTICATED, now),
-        ctx.fresh(),
+        epoch,
         keep,
     )
+    if visit is not None and visit.attempt is not None and visit.attempt.subject == subject:
+        visit.attempt = replace(visit.attempt, epoch=epoch)
     sessions = [each.record for each in ended if each.record.header.kind.is_signed_in]
     events: list[Event] = [
         _ended(now, each.session_id.hex(), subject, reason, by) for each in sessions
@@ -168,7 +176,7 @@ def end_others(visit: Visit, reason: EndReason = EndReason.EVERYWHERE) -> Flow[R
     """End all sessions of the signed-in subject but this one."""
     subject, record = _require(visit)
     report = yield from end_subject(
-        visit.ctx, subject, reason=reason, keep=record.session_id, by=subject
+        visit.ctx, subject, reason=reason, keep=record.session_id, by=subject, visit=visit
     )
     visit.events += report.events
     return report

@@ -7,6 +7,7 @@ Elevating rotates the token: the old one is dead at once (D2). Neither ever prom
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 
 from strongroom.core.credentials import next_rotation, rotated
@@ -75,6 +76,7 @@ def sign_in(
         StoreUnavailable: nothing was changed, or it was undone.
     """
     _check_can_issue(visit)
+    visit.check_may_start()
     _check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
     proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
@@ -95,14 +97,18 @@ def sign_in(
         store_epoch=attempt.store_epoch,
     )
     stored = yield from _insert(visit, record, attempt, subject, counted=not pending)
-    yield from _end_before(visit, old, old_identity, stored, subject)
+    yield from _end_before(visit, old, old_identity, subject)
     adopt_new(visit, stored, identity, token)
-    visit.aborts = stored
     visit.signed_out = visit.clear_cookie = False
     visit.attempt = None
     visit.attempt_open = False
     visit.note(SessionCreated, kind=identity.kind.name.lower())
-    visit.note(LoginSuccess, factors=tuple(each.amr for each in proved), pending=pending)
+    visit.note(
+        LoginSuccess,
+        device=identity.device.label,
+        factors=tuple(each.amr for each in proved),
+        pending=pending,
+    )
 
 
 def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
@@ -228,10 +234,22 @@ def _insert(
 ) -> Flow[Record]:
     ctx = visit.ctx
     now = ctx.now()
-    limit = ctx.policy.limit if counted else None
-    inserted: Inserted = yield Insert(
-        record, now, attempt.epoch, limit, ctx.clocks.purge_at(Kind.AUTHENTICATED, now)
-    )
+    # From here on the record may exist, even if the answer never arrives: a failure must end it.
+    visit.aborts = record
+    try:
+        inserted: Inserted = yield Insert(
+            record,
+            now,
+            attempt.epoch,
+            ctx.policy.limit if counted else None,
+            ctx.clocks.purge_at(Kind.AUTHENTICATED, now),
+            None if visit.record is None else visit.record.session_id,
+        )
+    except StoreError:
+        yield from _undo_insert(visit)
+        raise
+    if inserted.refusal is not None:
+        visit.aborts = None
     maximum = ctx.policy.max_sessions
     if inserted.refusal is InsertRefusal.LIMIT:
         visit.note(ExcessSessions, session_id=None, subject=subject, maximum=maximum)
@@ -252,11 +270,20 @@ def _insert(
             subject=subject,
             reason=EndReason.EVICTED.value,
         )
+    visit.aborts = inserted.record
     return inserted.record
 
 
+def _undo_insert(visit: Visit) -> Flow[None]:
+    """The store failed on a sign-in, and may have kept it all the same: end it, if it answers."""
+    record, visit.aborts = visit.aborts, None
+    if record is not None:
+        with suppress(StoreError):
+            yield from end_record(visit, record, EndReason.ABORTED)
+
+
 def _end_before(
-    visit: Visit, old: Record | None, identity: Identity | None, new: Record, subject: str
+    visit: Visit, old: Record | None, identity: Identity | None, subject: str
 ) -> Flow[None]:
     """End the session that this one takes over from. If that fails, undo the sign-in (E4)."""
     try:
@@ -269,7 +296,7 @@ def _end_before(
             yield from _end_orphan(visit, visit.orphan, subject)
             visit.orphan = None
     except StoreError:
-        yield from end_record(visit, new, EndReason.ABORTED)
+        yield from _undo_insert(visit)
         raise
 
 

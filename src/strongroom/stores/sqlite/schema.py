@@ -92,12 +92,14 @@ def prepare(connection: sqlite3.Connection, identity: bytes, path: Path) -> None
     _check_application(connection, path)
     _use_write_ahead_log(connection, path)
     connection.execute("PRAGMA synchronous = FULL")
-    # Also where nothing is to be done: a database that cannot be written is found out now.
     connection.execute("BEGIN IMMEDIATE")
     try:
         _check_application(connection, path)
         _migrate(connection, identity)
         check(connection, identity, path)
+        # A database that cannot be written is found out now. BEGIN does not: on a read-only file
+        # it begins a read and says nothing. This removes nothing, but would need to be able to.
+        connection.execute("DELETE FROM store WHERE id <> 1")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -144,6 +144,7 @@ class Walker:
             (self.insert, 5),
             (lambda: a_touch(self.known(), later=self.random.choice((-5, 0, 7, 900))), 3),
             (lambda: a_shift(self.known()), 4),
+            (lambda: a_shift(self.known(), expected=self.known().header.credential.current), 1),
             (self.rotate, 3),
             (lambda: a_replace(self.known(), data=self.random.randbytes(5)), 5),
             (self.end, 2),
