@@ -1,0 +1,1 @@
+"""Whole applications that use Strongroom. Start with `examples.bank`."""

@@ -1,0 +1,65 @@
+"""The bank as an application: a session manager, two middlewares, four groups of pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+from argon2 import PasswordHasher
+from fastapi import FastAPI, Request
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from strongroom import AsyncSessionManager, SessionPolicy, open_async_store
+from strongroom.adapters import system_clock
+from strongroom.core.events import EventSink
+from strongroom.integrations.fastapi import SessionMiddleware, session_of
+from strongroom.keyfile import development_keys
+
+from .accounts import Accounts
+from .desk import Bank, Desk
+from .headers import SecurityHeaders
+from .passwords import Passwords
+from .views import devices, money, settings, signing
+
+KEYS = "strongroom.keys"
+
+
+def create_app(
+    *,
+    data_dir: Path,
+    policy: SessionPolicy | None = None,
+    clock: Callable[[], int] = system_clock,
+    sinks: Iterable[EventSink] | None = None,
+    hasher: PasswordHasher | None = None,
+) -> FastAPI:
+    """The bank with everything that it keeps in `data_dir`: keys, sessions, accounts.
+
+    Without a policy it is the one for development, on http://localhost only. Tests hand in a clock
+    and a cheap hasher.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    policy = policy or SessionPolicy.for_development()
+    keys, _made = development_keys(data_dir / KEYS, clock(), realm="bank")
+    store = open_async_store(f"sqlite:///{quote(str(data_dir / 'sessions.db'))}")
+    manager = AsyncSessionManager(store, keys=keys, policy=policy, clock=clock, sinks=sinks)
+
+    app = FastAPI(openapi_url=None)  # Pages for people: there is no API to describe.
+    app.state.bank = Bank(Accounts(data_dir / "bank.db"), Passwords(hasher), clock)
+    app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
+    for pages in (signing, money, settings, devices):
+        app.include_router(pages.router)
+    app.add_exception_handler(HTTPException, _not_here)
+    app.add_middleware(SessionMiddleware, manager=manager)
+    app.add_middleware(SecurityHeaders, https=not policy.development)
+    return app
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    """A page for what is not there. Static files have no session, and so no page either."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if request.url.path.startswith("/static/"):
+        return Response(status_code=status)
+    return Desk(request, session_of(request)).page("error.html", status, code=status)

@@ -1,0 +1,54 @@
+"""Where you are signed in, and what happened."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from examples.bank.desk import AtDesk, CurrentAccount, RecentSignIn
+from examples.bank.words import ENDED, FACTORS, counted, tell
+from strongroom.integrations.fastapi import CurrentSession
+
+ENDED_SHOWN = 8
+
+router = APIRouter()
+
+
+@router.get("/devices")
+async def devices(desk: AtDesk, session: CurrentSession, account: CurrentAccount) -> Response:
+    sessions = await session.sessions(include_ended=True)
+    ended = [each for each in sessions if not each.is_live]
+    ended.sort(key=lambda each: each.ended_at or each.last_seen, reverse=True)
+    return desk.page(
+        "devices.html",
+        account=account,
+        live=[each for each in sessions if each.is_live],
+        ended=ended[:ENDED_SHOWN],
+        reasons=ENDED,
+        factors=FACTORS,
+    )
+
+
+@router.post("/devices/end-others", dependencies=[RecentSignIn])
+async def end_others(desk: AtDesk, session: CurrentSession) -> Response:
+    ended = await session.sign_out_others()
+    if not ended:
+        return desk.go("/devices", "No other device was signed in.")
+    return desk.go("/devices", f"Signed out on {counted(ended, 'other device')}.")
+
+
+@router.post("/devices/{session_id}/end", dependencies=[RecentSignIn])
+async def end_one(desk: AtDesk, session: CurrentSession, session_id: str) -> Response:
+    ended = await session.end_session(session_id)
+    if not session.is_authenticated:
+        return desk.go("/signed-out")
+    said = "That device is signed out." if ended else "That device was signed out already."
+    return desk.go("/devices", said)
+
+
+@router.get("/activity")
+async def activity(desk: AtDesk, session: CurrentSession, account: CurrentAccount) -> Response:
+    sessions = await session.sessions(include_ended=True)
+    devices = {each.session_id: each.device for each in sessions}
+    told = [tell(event, devices) for event in await session.history(limit=100)]
+    return desk.page("activity.html", account=account, told=[each for each in told if each])

@@ -1,0 +1,67 @@
+"""Changing the e-mail address and the password: only after a recent sign-in."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from examples.bank.desk import AtDesk, CurrentAccount, RecentSignIn
+from examples.bank.forms import Filled, Text
+from examples.bank.passwords import WrongPassword
+from examples.bank.words import counted
+from strongroom.integrations.fastapi import CurrentSession
+
+router = APIRouter(prefix="/settings")
+
+
+@router.get("")
+async def settings_page(desk: AtDesk, account: CurrentAccount) -> Response:
+    return desk.page("settings.html", account=account)
+
+
+@router.get("/email", dependencies=[RecentSignIn])
+async def email_page(desk: AtDesk, account: CurrentAccount) -> Response:
+    return desk.page("email.html", form=Filled(email=account.email))
+
+
+@router.post("/email", dependencies=[RecentSignIn])
+async def change_email(desk: AtDesk, account: CurrentAccount, email: Text = "") -> Response:
+    form = Filled(email=email)
+    address = form.email()
+    if form.errors:
+        return desk.page("email.html", 422, form=form)
+    await desk.accounts.set_email(account.id, address)
+    return desk.go("/settings", f"From now on we write to {address}.")
+
+
+@router.get("/password", dependencies=[RecentSignIn])
+async def password_page(desk: AtDesk, account: CurrentAccount) -> Response:
+    return desk.page("password.html", form=Filled(), account=account)
+
+
+@router.post("/password", dependencies=[RecentSignIn])
+async def change_password(
+    desk: AtDesk,
+    session: CurrentSession,
+    account: CurrentAccount,
+    password: Text = "",
+    new_password: Text = "",
+    again: Text = "",
+) -> Response:
+    """Whoever else is signed in may be the reason for the change, so they are signed out."""
+    form = Filled()
+    try:
+        async with session.authenticating(account.id):
+            await desk.passwords.check(account, password)
+            await session.elevate()
+    except WrongPassword:
+        form.refuse("password", "This is not your present password.")
+    form.new_password(new_password, again, account.username)
+    if form.errors:
+        return desk.page("password.html", 422, form=form, account=account)
+    await desk.accounts.set_password(account.id, await desk.passwords.hash(new_password))
+    ended = await session.credentials_changed()
+    others = "No other device was signed in."
+    if ended:
+        others = f"{counted(ended, 'other device')} {'was' if ended == 1 else 'were'} signed out."
+    return desk.go("/settings", f"Your password is changed. {others}")

@@ -1,0 +1,133 @@
+"""Signing up, in and out, and confirming that it is you."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query
+from starlette.responses import Response
+
+from examples.bank.accounts import UsernameTaken
+from examples.bank.desk import RECENT, AtDesk, CurrentAccount, remember_name
+from examples.bank.forms import Filled, Text
+from examples.bank.passwords import WrongPassword
+from strongroom.core.return_path import safe_next
+from strongroom.core.stepup import Satisfied
+from strongroom.integrations.fastapi import CurrentSession
+
+HOME = "/account"
+WELCOME_CENTS = 100_00
+
+WayOn = Annotated[str, Query(alias="next")]
+PostedWayOn = Annotated[str, Form(alias="next")]
+"""Where to go afterwards. Anybody can write such a link, so `safe_next` decides about it."""
+
+router = APIRouter()
+
+
+@router.get("/")
+async def front(desk: AtDesk, session: CurrentSession) -> Response:
+    return desk.go(HOME) if session.is_authenticated else desk.page("front.html")
+
+
+@router.get("/sign-in")
+async def sign_in_page(desk: AtDesk, session: CurrentSession, way_on: WayOn = HOME) -> Response:
+    """Strongroom sends people here: to sign in, or to confirm that it is them (step-up)."""
+    way_on = safe_next(way_on, HOME)
+    if not session.is_authenticated:
+        return desk.page("sign_in.html", form=Filled(username=""), next=way_on)
+    if isinstance(session.step_up(max_age=RECENT), Satisfied):
+        return desk.go(way_on)
+    return desk.page("confirm.html", form=Filled(), next=way_on)
+
+
+@router.post("/sign-in")
+async def sign_in(
+    desk: AtDesk,
+    session: CurrentSession,
+    username: Text = "",
+    password: Text = "",
+    way_on: PostedWayOn = HOME,
+) -> Response:
+    form = Filled(username=username)
+    way_on = safe_next(way_on, HOME)
+    found = await desk.accounts.named(form.values["username"].lower())
+    try:
+        async with session.authenticating(found.id if found else None):
+            account = await desk.passwords.check(found, password)
+            await session.sign_in(account.id)
+    except WrongPassword:
+        form.refuse("password", "Username and password do not belong together. Try again.")
+        return desk.page("sign_in.html", 422, form=form, next=way_on)
+    remember_name(session, account)
+    return desk.go(way_on)
+
+
+@router.post("/confirm")
+async def confirm(
+    desk: AtDesk,
+    session: CurrentSession,
+    account: CurrentAccount,
+    password: Text = "",
+    way_on: PostedWayOn = HOME,
+) -> Response:
+    """The password again: the session's token is replaced, and the sign-in counts as recent."""
+    way_on = safe_next(way_on, HOME)
+    try:
+        async with session.authenticating(account.id):
+            await desk.passwords.check(account, password)
+            await session.elevate()
+    except WrongPassword:
+        form = Filled()
+        form.refuse("password", "This is not your password. Try again.")
+        return desk.page("confirm.html", 422, form=form, next=way_on)
+    return desk.go(way_on, "Thank you. You will not be asked again for five minutes.")
+
+
+@router.get("/sign-up")
+async def sign_up_page(desk: AtDesk) -> Response:
+    return desk.page("sign_up.html", form=Filled(username="", name="", email=""))
+
+
+@router.post("/sign-up")
+async def sign_up(
+    desk: AtDesk,
+    session: CurrentSession,
+    username: Text = "",
+    name: Text = "",
+    email: Text = "",
+    new_password: Text = "",
+    again: Text = "",
+) -> Response:
+    form = Filled(username=username, name=name, email=email)
+    chosen = form.username()
+    full_name = form.text("name", "Enter your name, as it should stand on your account.")
+    address = form.email()
+    form.new_password(new_password, again, chosen)
+    account = None
+    if not form.errors:
+        try:
+            hashed = await desk.passwords.hash(new_password)
+            account = await desk.accounts.create(chosen, full_name, address, hashed)
+        except UsernameTaken:
+            form.refuse("username", "Somebody else has this username. Choose another.")
+    if account is None:
+        return desk.page("sign_up.html", 422, form=form)
+    await desk.accounts.move(
+        None, account.id, WELCOME_CENTS, "Welcome", at=desk.clock(), reference=secrets.token_hex(8)
+    )
+    await session.sign_in(account.id)
+    remember_name(session, account)
+    return desk.go(HOME, f"Welcome, {account.name}. A small gift is in your account.")
+
+
+@router.post("/sign-out")
+async def sign_out(desk: AtDesk, session: CurrentSession) -> Response:
+    await session.sign_out()
+    return desk.go("/signed-out")
+
+
+@router.get("/signed-out")
+async def signed_out(desk: AtDesk, session: CurrentSession) -> Response:
+    return desk.go(HOME) if session.is_authenticated else desk.page("signed_out.html")
