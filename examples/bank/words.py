@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from strongroom import EndReason
@@ -73,6 +73,11 @@ class Told:
     what: str
     details: tuple[str, ...]
     notable: bool
+
+    @property
+    def day(self) -> date:
+        """Its day, where the bank is."""
+        return self.at.astimezone().date()
 
 
 def tell(event: Mapping[str, Any], devices: Mapping[str, str]) -> Told | None:

@@ -14,7 +14,10 @@ import binascii
 import json
 import os
 import secrets
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any, cast
 
@@ -124,6 +127,7 @@ def write(path: str | Path, ring: Keyring, *, replace: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         if replace:
+            _keep_owner(temporary, path)
             temporary.replace(path)
         else:
             # A link fails where the name is taken, which renaming would not.
@@ -143,6 +147,61 @@ def write(path: str | Path, ring: Keyring, *, replace: bool = False) -> None:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def rotated(ring: Keyring, now: int, issue_from: int) -> Keyring:
+    """The keyring with one key more, the newest first, which issues from that moment on (A1).
+
+    Raises:
+        ConfigurationError: all key ids were used.
+    """
+    key = Key(ring.next_id(), secrets.token_bytes(SECRET_LENGTH), now, issue_from)
+    return changed(ring, keys=(key, *ring.keys))
+
+
+def retired(ring: Keyring, key_id: int, now: int) -> Keyring:
+    """The keyring without that key's secret, so that everything issued under it ends (A1).
+
+    Retiring a key that has no secret any more, or that there never was, changes nothing.
+
+    Raises:
+        ConfigurationError: no other key may issue now, so nobody could sign in.
+    """
+    if not any(key.id == key_id and key.secret for key in ring.keys):
+        return ring
+    left = [key for key in ring.keys if key.id != key_id and not key.is_retired(now)]
+    if not any(now >= key.issue_from for key in left):
+        coming = min((key.issue_from for key in left), default=None)
+        raise ConfigurationError(
+            f"Key {key_id} is the only one that may issue sessions now.",
+            why="Without it nobody could sign in."
+            + ("" if coming is None else " The next one does not issue yet."),
+            hint="Add one that issues at once in the same step: "
+            f"strongroom keys retire {key_id} --and-rotate",
+        )
+    keys = (
+        changed(key, secret=b"", retired_at=now) if key.id == key_id else key for key in ring.keys
+    )
+    return changed(ring, keys=tuple(keys))
+
+
+def locked_update(path: str | Path, change: Callable[[Keyring], Keyring]) -> Keyring:
+    """Replace the keyring in a file by what `change` makes of it, one process after the other.
+
+    The file keeps its owner, and a symbolic link stays one. What `change` raises leaves the file
+    as it was; so does returning the keyring that it was given.
+
+    Raises:
+        ConfigurationError: as `read` and `write`.
+    """
+    path = Path(path).resolve()
+    with _locked(path):
+        before = read(path)
+        after = change(before)
+        if after is not before:
+            write(path, after, replace=True)
+            _sync_folder(path.parent)
+    return after
 
 
 class KeyFile:
@@ -184,6 +243,53 @@ def development_keys(
             write(path, generate(realm, now))
             made = True
     return KeyFile(path), made
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file's lock, on the version of it that is at the path.
+
+    On Windows, which has no such lock, two changes at once can lose one: look at `keys list` there.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    while True:
+        try:
+            file = path.open("r+b")
+        except OSError as error:
+            read(path)
+            raise ConfigurationError(
+                f"{path} cannot be changed: {error.strerror}.",
+                why="Only its owner may replace the keys.",
+                hint="Run this as the user that the file belongs to.",
+            ) from None
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever held the lock before may have put a new file in this one's place.
+            with suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    yield
+                    return
+
+
+def _keep_owner(temporary: Path, path: Path) -> None:
+    """Where root rotates the keys, the application's user must still be able to read them."""
+    if os.name == "posix" and os.geteuid() == 0 and path.exists():
+        stat = path.stat()
+        os.chown(temporary, stat.st_uid, stat.st_gid)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A retired key must not come back with the power."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _text(raw: bytes) -> str:

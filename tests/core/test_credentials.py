@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tests.core.kit import KEYS, NOW, a_token, following
 
 from strongroom.core.credentials import (
     NEVER,
@@ -27,8 +28,8 @@ from strongroom.core.tokens import (
     NO_DIGEST,
     Token,
     generation_of,
+    successor,
 )
-from tests.core.kit import NOW, a_token, following
 
 GRACE = 30_000
 SETTLE = 60_000
@@ -242,9 +243,7 @@ def test_a_use_confirms_from_settle_after_the_first_on(later: int, due: bool) ->
 
 
 @pytest.mark.parametrize(("later", "allowed"), [(0, False), (GRACE - 1, False), (GRACE, True)])
-def test_the_next_renewal_waits_for_grace_after_the_confirmation(
-    later: int, allowed: bool
-) -> None:
+def test_the_next_renewal_waits_for_grace_after_the_confirmation(later: int, allowed: bool) -> None:
     """So a cookie that was decided before it cannot arrive after it (D1)."""
     assert renewal_allowed(after_confirmation(), NOW + later, GRACE) is allowed
     assert not renewal_allowed(first_used(after_renewal(), NOW), NOW + later, GRACE)
@@ -290,9 +289,9 @@ def test_a_rotation_counts_up_and_stops_at_the_last_number() -> None:
     assert next_rotation(generation_of(MAX_ROTATION, MAX_RENEWAL)) is None
 
 
-def test_renewal_stops_before_the_last_number() -> None:
-    """No renewal is begun whose token could not be followed by another (D5)."""
-    for renewal, allowed in ((MAX_RENEWAL - 2, True), (MAX_RENEWAL - 1, False)):
-        token = a_token(generation_of(3, renewal))
-        credential = replace(create(token, None, 1), first_used_at=1, confirmed_at=1)
-        assert renewal_allowed(credential, NOW, GRACE) is allowed
+def test_the_last_renewal_leads_nowhere() -> None:
+    """At the last number there is no next token to renew to, and none is adopted (D5)."""
+    last = a_token(generation_of(3, MAX_RENEWAL))
+    credential = create(last, successor(KEYS, last, 1), NOW)
+    assert credential.next == NO_DIGEST
+    assert said(credential, a_token(generation_of(4, 0)), NOW) is Verdict.MISMATCH

@@ -8,6 +8,7 @@ import string
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.core.kit import KEYS, a_token, following, token_keys
 
 from strongroom.core.tokens import (
     DIGEST_BYTES,
@@ -31,7 +32,6 @@ from strongroom.core.tokens import (
     rotation_of,
     successor,
 )
-from tests.core.kit import KEYS, a_token, following, token_keys
 
 ALPHABET = (string.ascii_letters + string.digits + "-_").encode()
 SIXTEEN = st.binary(min_size=16, max_size=16)
@@ -71,7 +71,7 @@ def test_the_format_does_not_drift() -> None:
     token = a_token(generation_of(2, 3))
     raw = base64.urlsafe_b64decode(token.text)
     assert len(raw) == TOKEN_BYTES
-    assert raw[:-8].hex() == "1101" + "00200003" + "07" * 16 + "08" * 16 + "09" * 16
+    assert raw[:-8].hex() == "11" + "0001" + "00200003" + "07" * 16 + "08" * 16 + "09" * 16
     body = raw[:-8]
     hashed = blake2b_mac(KEYS.token[1], body)
     assert raw[-8:] == hashed[:8]
@@ -124,9 +124,11 @@ def test_shape_is_checked_before_any_hash() -> None:
 
 
 def test_only_one_spelling_of_a_token_is_accepted() -> None:
-    """The standard alphabet, spaces and foreign characters are skipped by decoders, not by us (B)."""
+    """The standard alphabet, spaces and foreign characters: decoders skip them, we do not (B)."""
     for secret in range(256):
-        token = mint(KEYS, key_id=1, session_id=b"i" * 16, root=b"r" * 16, secret=bytes([secret]) * 16)
+        token = mint(
+            KEYS, key_id=1, session_id=b"i" * 16, root=b"r" * 16, secret=bytes([secret]) * 16
+        )
         other = presented(token).replace(b"-", b"+").replace(b"_", b"/")
         if other != presented(token):
             assert parse(KEYS, other) is TokenRefusal.SHAPE

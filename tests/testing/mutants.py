@@ -1,4 +1,4 @@
-"""The memory store, broken in twenty-eight ways, for the contract suite to find."""
+"""The memory store, broken in twenty-nine ways, for the contract suite to find."""
 
 from __future__ import annotations
 
@@ -298,6 +298,13 @@ class LimitNotAtomic(Broken):
         return inserted
 
 
+class CountsTheReplaced(Broken):
+    """The session that a sign-in replaces takes a place of its own."""
+
+    def insert(self, op: Insert) -> Inserted:
+        return super().insert(replace(op, replaces=None))
+
+
 class EndAllRewrites(Broken):
     """The end of all sessions stamps the new epoch on the old records, which so survive it."""
 
@@ -336,6 +343,7 @@ SEEN_BY = {
     TakesAnyKeys: "test_a_store_of_other_keys_is_refused",
     NotAtomic: "test_one_save_wins_a_version",
     LimitNotAtomic: "test_a_limit_is_never_exceeded",
+    CountsTheReplaced: "test_the_session_that_is_replaced_does_not_count",
     EndAllRewrites: "test_everybody_can_be_signed_out_at_once",
 }
 """Each mutant, and the one test that is there to see its fault (others may see it too)."""

@@ -75,12 +75,12 @@ def add_operator(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def operator(options: argparse.Namespace) -> str:
+def operator(options: argparse.Namespace, out: Output) -> str:
     """Who is at the keyboard, as the histories will have it."""
     if options.by:
         return str(options.by)
     try:
-        return os.environ.get("SUDO_USER") or getpass.getuser()
+        return out.world.env.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return f"uid {os.getuid()}"
 
@@ -163,7 +163,7 @@ def store_url(options: argparse.Namespace, out: Output) -> str:
     """The store's URL.
 
     Raises:
-        ConfigurationError: none is named, or it names what only another process can see.
+        ConfigurationError: none is named.
     """
     url = options.store or out.world.env.get(STORE_VARIABLE)
     if not url and Path("var/sessions.db").exists():
@@ -172,12 +172,6 @@ def store_url(options: argparse.Namespace, out: Output) -> str:
         raise ConfigurationError(
             "No store is named, and there is no var/sessions.db here.",
             hint=f"Say which: --store {DEFAULT_STORE}, or set {STORE_VARIABLE}.",
-        )
-    if urlsplit(url).scheme == "memory":
-        raise ConfigurationError(
-            "A memory store lives inside the application's process.",
-            why="This command would see an empty one of its own.",
-            hint="Ask the application, or give it a store that others can open: sqlite, for one.",
         )
     return str(url)
 
@@ -200,27 +194,37 @@ def manager(options: argparse.Namespace, out: Output) -> Iterator[SessionManager
     from strongroom.stores.urls import open_store
 
     url = store_url(options, out)
+    store = open_store(url)
+    _check_others_see_it(url)
     keys, _source = keyring(options, out)
     limits = policy(options, out)
-    store = open_store(url)
+    with _plain_warnings(out):
+        sessions = SessionManager(store, keys=keys, policy=limits, sinks=(), clock=out.world.clock)
+        try:
+            sessions.start()
+        except StoreMismatch as error:
+            raise _mismatch(error, options, out) from None
+        try:
+            yield sessions
+        finally:
+            sessions.stop()
+
+
+def _check_others_see_it(url: str) -> None:
+    """An empty store of this command's own would look as if everybody had been signed out."""
+    if urlsplit(url).scheme == "memory":
+        raise ConfigurationError(
+            "A memory store lives inside the application's process.",
+            why="This command would see an empty one of its own.",
+            hint="Ask the application, or give it a store that others can open: sqlite, for one.",
+        )
     path = sqlite_path(url)
     if path is not None and not path.exists():
-        # The store would make one, and an empty store looks as if everybody had been signed out.
         raise ConfigurationError(
             f"There is no session database at {path}.",
             why="The application makes it when it first starts; this command never does.",
             hint="Check the path, and the folder that you are in.",
         )
-    _quiet_log(out)
-    sessions = SessionManager(store, keys=keys, policy=limits, sinks=(), clock=out.world.clock)
-    try:
-        sessions.start()
-    except StoreMismatch as error:
-        raise _mismatch(error, options, out) from None
-    try:
-        yield sessions
-    finally:
-        sessions.stop()
 
 
 def _mismatch(error: StoreMismatch, options: argparse.Namespace, out: Output) -> StoreMismatch:
@@ -243,9 +247,13 @@ class _Warnings(logging.Handler):
         self._out.note(f"warning: {printable(record.getMessage())}")
 
 
-def _quiet_log(out: Output) -> None:
-    logger = logging.getLogger("strongroom")
-    for handler in [each for each in logger.handlers if isinstance(each, _Warnings)]:
+@contextmanager
+def _plain_warnings(out: Output) -> Iterator[None]:
+    logger, handler = logging.getLogger("strongroom"), _Warnings(out)
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
         logger.removeHandler(handler)
-    logger.addHandler(_Warnings(out))
-    logger.propagate = False
+        logger.propagate = propagated

@@ -260,7 +260,10 @@ class Visit:
         keys = self.ctx.keys
         if self.record is not None:
             binding = session_binding(self.record.session_id, self.kind)
-            return judge_token(keys.csrf, binding, form, presented, mac=keys.mac)
+            check = judge_token(keys.csrf, binding, form, presented, mac=keys.mac)
+            # A form that was shown before the first thing was stored still works afterwards.
+            if check != "invalid" or self.kind is not Kind.ANONYMOUS:
+                return check
         value = self._pre_session_cookie()
         bound = None if value is None else pre_session_binding(value)
         return judge_token(keys.pre_session, bound, form, presented, mac=keys.mac)

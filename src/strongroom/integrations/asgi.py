@@ -105,7 +105,6 @@ class SessionMiddleware:
         exchange = Exchange(self, visit, facts, receive, send)
         scope[_MARK] = visit
         scope["session"] = exchange.session
-        scope.setdefault("state", {})
         try:
             await exchange.run(scope)
         finally:
@@ -152,7 +151,7 @@ class Exchange:
             if facts.websocket:
                 await self.watch.socket(self.app, scope, self.receive, self.send, self.visit)
             else:
-                await self.app(scope, self.receive, self._sending)
+                await self.app(scope, self._receiving, self._sending)
         except StrongroomError as error:
             await self._undo()
             told = answer(error, facts, self.manager.policy.sign_in_path)
@@ -179,6 +178,10 @@ class Exchange:
             self.receive = form.replay
             decision = cross_site_with(self.visit, presented)
         refuse_cross_site(self.visit, decision)
+
+    async def _receiving(self) -> Message:
+        """The request on its way in; a stream's is another one once its response has started."""
+        return await self.receive()
 
     async def _sending(self, message: Message) -> None:
         """The response on its way out: what it must carry is decided at its start."""

@@ -186,15 +186,16 @@ class _Threads:
         """Do what was handed over, then `last`, and end the threads. Ending twice is a no-op."""
         if self._pid is None:
             return
+        self.begin()
+        self._pid = None  # from now on nothing more is handed over
 
         def finish() -> None:
             self._sweeper.shutdown(wait=True)
             last()
 
         try:
-            await self._hand_over(lambda: self._writer, finish)
+            await _in(self._writer, finish)
         finally:
-            self._pid = None
             self._writer.shutdown(wait=False)
 
     async def _hand_over(
@@ -207,9 +208,13 @@ class _Threads:
                 hint="Open it again, or close it after the last request.",
             )
         self.begin()
-        running = asyncio.get_running_loop().run_in_executor(executor(), call)
-        # Whoever waits may be cancelled; what was handed over is done all the same.
-        return await asyncio.shield(running)
+        return await _in(executor(), call)
+
+
+async def _in(executor: ThreadPoolExecutor, call: Callable[[], R]) -> R:
+    running = asyncio.get_running_loop().run_in_executor(executor, call)
+    # Whoever waits may be cancelled; what was handed over is done all the same.
+    return await asyncio.shield(running)
 
 
 def _punctual(call: Callable[[A], R], argument: A) -> Callable[[], R]:

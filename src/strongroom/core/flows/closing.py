@@ -22,7 +22,7 @@ from strongroom.core.csrf_rules import matches
 from strongroom.core.events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
 from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.core.ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
-from strongroom.core.record import EndReason, Record
+from strongroom.core.record import EndReason, Kind, Record
 from strongroom.core.tokens import Token, successor
 from strongroom.core.visit import Visit
 
@@ -84,7 +84,7 @@ def plain_edits(visit: Visit) -> ResponseEdits:
     ctx = visit.ctx
     edits.personal = visit.seen and visit.subject is not None
     edits.no_store = visit.csrf_token_used
-    if visit.pre_session_new and visit.pre_session is not None and visit.identity is None:
+    if visit.pre_session_new and visit.pre_session is not None and visit.kind is Kind.ANONYMOUS:
         edits.cookies.append(ctx.pre_cookie.render(visit.pre_session.hex(), None))
     if visit.signed_out:
         edits.cookies.append(ctx.cookie.render_deletion())

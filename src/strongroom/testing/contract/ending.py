@@ -230,6 +230,24 @@ class Ending(Harness):
         refused = self.store.insert(an_insert(a_record(), limit=limit))
         assert refused.refusal is InsertRefusal.LIMIT, "a remembered session counts"
 
+    def test_the_session_that_is_replaced_does_not_count(self) -> None:
+        """Signing in again needs no free place, and evicts nobody but for the others (P10)."""
+        first, second = self.insert(a_record()), self.insert(a_record(now=START + 1))
+        limit = Limit(2, AtLimit.REFUSE)
+        again = an_insert(a_record(), limit=limit, replaces=first.session_id)
+        assert self.store.insert(again).refusal is None
+        assert faithful(self.read(first), first), "it is the flow that ends it"
+        full = an_insert(a_record(), limit=limit, replaces=b"nobody's session")
+        assert self.store.insert(full).refusal is InsertRefusal.LIMIT
+        evicting = an_insert(
+            a_record(now=START + 2),
+            limit=Limit(1, AtLimit.EVICT_OLDEST),
+            replaces=first.session_id,
+        )
+        evicted = [each.session_id for each in self.store.insert(evicting).evicted]
+        assert first.session_id not in evicted
+        assert second.session_id in evicted
+
     def test_nothing_is_evicted_for_an_insert_that_is_refused(self) -> None:
         """An outdated epoch or a taken id is refused before anybody gives way (P15)."""
         record = self.insert(a_record())

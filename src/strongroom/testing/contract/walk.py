@@ -193,6 +193,7 @@ class Walker:
             epoch=self.random.choice((None, self.random.choice(self.epochs))),
             limit=self.random.choice((None, limit)),
             evicted_purge_at=self.now + KEEP,
+            replaces=self.random.choice((None, self.known().session_id)),
         )
 
     def rotate(self) -> Op:
