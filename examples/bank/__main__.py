@@ -33,6 +33,8 @@ def main() -> int:
     """Run until Ctrl-C -> the exit code."""
     given = _arguments()
     data_dir: Path = given.data_dir
+    # What the library warns of at the start, the notice below says too.
+    logging.getLogger("strongroom").setLevel(logging.ERROR)
     try:
         sockets = _listen(given.host, given.port)
         new_keys = not (data_dir / KEYS).exists()

@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace as changed
 from pathlib import Path
@@ -246,7 +246,7 @@ def development_keys(
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None, None, None]:
     """Hold the file's lock, on the version of it that is at the path.
 
     On Windows, which has no such lock, two changes at once can lose one: look at `keys list` there.
@@ -269,10 +269,16 @@ def _locked(path: Path) -> Iterator[None]:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Whoever held the lock before may have put a new file in this one's place.
-            with suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                    yield
-                    return
+            if _is_still_at(path, file.fileno()):
+                yield
+                return
+
+
+def _is_still_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _keep_owner(temporary: Path, path: Path) -> None:

@@ -162,7 +162,7 @@ class Honest(RuleBasedStateMachine):
 
     @rule(lag=st.integers(0, FLUSH - 1))
     def the_browser_crashes(self, lag: int) -> None:
-        """It restores the jar that its disk had; what was coming in is lost, what went out is not."""
+        """It restores the jar that its disk had. What was coming in is lost, what went out not."""
         on_disk = [jar for since, jar in self.written if since <= self.now - lag]
         self.jar = on_disk[-1] if on_disk else self.written[0][1]
         self.written = [(self.now - lag, self.jar)]
@@ -311,7 +311,7 @@ def test_a_browser_that_was_left_behind_reveals_the_thief() -> None:
 
 
 def test_a_thief_who_follows_every_renewal_is_not_found() -> None:
-    """What the cookie alone cannot tell is said plainly: clocks, signals, binding bound him (D4)."""
+    """The cookie alone cannot tell: he is bounded by clocks, signals and device binding (D4)."""
     token = a_token()
     server = Server(token, NOW)
     jars = [token, token]

@@ -228,7 +228,7 @@ class TestTheFile:
             path.chmod(0o444)
             directory.chmod(0o777 if locked == "file" else 0o555)
             code = """if True:
-                import os, sys
+                import os, sys, urllib.parse  # urllib: pathlib needs it later, and may not read it
                 from strongroom.core.errors import StoreUnavailable
                 from strongroom.stores.sqlite import SQLiteStore
                 if os.geteuid() == 0:

@@ -42,8 +42,6 @@ async def move(
     reference: Text = "",
 ) -> Response:
     form = Filled(to=to, amount=amount, note=note, reference=reference or secrets.token_hex(8))
-    cents = form.money("amount")
-    message = form.text("note", "", optional=True)
     recipient = await desk.accounts.named(form.values["to"].lower())
     if not form.values["to"]:
         form.refuse("to", "Enter the username of whoever should get the money.")
@@ -51,6 +49,8 @@ async def move(
         form.refuse("to", "Nobody here has this username. Check its spelling.")
     elif recipient.id == account.id:
         form.refuse("to", "This is your own account. Enter somebody else’s username.")
+    cents = form.money("amount")
+    message = form.text("note", "", optional=True)
     if recipient is not None and not form.errors:
         # A reference belongs to one sender, so that nobody's can get in anybody's way.
         once = f"{account.id}:{form.values['reference'][:64]}"

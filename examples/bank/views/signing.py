@@ -101,9 +101,9 @@ async def sign_up(
     again: Text = "",
 ) -> Response:
     form = Filled(username=username, name=name, email=email)
-    chosen = form.username()
     full_name = form.text("name", "Enter your name, as it should stand on your account.")
     address = form.email()
+    chosen = form.username()
     form.new_password(new_password, again, chosen)
     account = None
     if not form.errors:

@@ -32,7 +32,7 @@ _SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]?",
     re.DOTALL,
 )
-_TAG = re.compile(r"</?[A-Za-z!?][^<>]*>?")
+_TAG = re.compile(r"</?[A-Za-z!?][^<>]*>|<(?=[A-Za-z!?/])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +185,11 @@ class Output:
         """How far the moment is from now: `in 15 min`, `3 h ago`."""
         told = moment if isinstance(moment, datetime) else _moment(moment)
         apart = round(told.timestamp() * 1000) - self.world.clock()
-        if abs(apart) < 1000:
+        size = 60_000 if abs(apart) >= 60_000 else 1000
+        rounded = (abs(apart) + size // 2) // size * size
+        if not rounded:
             return "just now"
-        return f"in {span(apart, 1)}" if apart > 0 else f"{span(-apart, 1)} ago"
+        return f"in {span(rounded)}" if apart > 0 else f"{span(rounded)} ago"
 
     def confirm(self, question: str, explanation: Iterable[str], *, yes: bool) -> bool:
         """Whether the person at the terminal agrees; `--yes` agrees beforehand.
@@ -199,9 +201,9 @@ class Output:
             return True
         if not (self.world.input.isatty() and self.world.err.isatty()):
             raise UsageError(
-                f"{question} Nobody is at a terminal to answer, so nothing was done.",
+                "This needs a yes, and nobody is at a terminal to give it. Nothing was done.",
                 why=" ".join(explanation),
-                hint="Say the same with --yes.",
+                hint="If that is what you want, say the same with --yes.",
             )
         self.note(*explanation)
         self.world.err.write(f"{question} [y/N] ")

@@ -81,9 +81,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of exiting, so that it is told like every other failure."""
-        raise UsageError(
-            f"{message[:1].upper()}{message[1:]}.", hint=f"See: {self.prog} --help"
-        )
+        raise UsageError(f"{message[:1].upper()}{message[1:]}.", hint=f"See: {self.prog} --help")
 
 
 def find(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, Sequence[str]] | None:

@@ -10,7 +10,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,10 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         help=f"the application's SessionPolicy (else ${POLICY_VARIABLE}, else the defaults)",
     )
     group.add_argument(
-        "--profile", choices=PROFILES, metavar="NAME", help="a profile of 'strongroom policy profiles'"
+        "--profile",
+        choices=PROFILES,
+        metavar="NAME",
+        help="a profile of 'strongroom policy profiles'",
     )
 
 
@@ -183,7 +186,7 @@ def sqlite_path(url: str) -> Path | None:
 
 
 @contextmanager
-def manager(options: argparse.Namespace, out: Output) -> Iterator[SessionManager]:
+def manager(options: argparse.Namespace, out: Output) -> Generator[SessionManager, None, None]:
     """A session manager on the open store.
 
     Raises:
@@ -203,7 +206,7 @@ def manager(options: argparse.Namespace, out: Output) -> Iterator[SessionManager
         try:
             sessions.start()
         except StoreMismatch as error:
-            raise _mismatch(error, options, out) from None
+            raise _explained(error, sessions, keys) from None
         try:
             yield sessions
         finally:
@@ -227,12 +230,23 @@ def _check_others_see_it(url: str) -> None:
         )
 
 
-def _mismatch(error: StoreMismatch, options: argparse.Namespace, out: Output) -> StoreMismatch:
-    """The nist profiles use other functions, so the default policy would not find their store."""
-    if is_policy_named(options, out):
+def _explained(error: StoreMismatch, sessions: SessionManager, keys: Keyring) -> StoreMismatch:
+    """The nist profiles use other functions, under which the same keys name another store."""
+    from strongroom.core.tokens import blake2b_mac, hmac_sha512
+
+    approved = sessions.policy.approved_only
+    other = keys.unlock(sessions.clock(), blake2b_mac if approved else hmac_sha512)
+    try:
+        sessions.store.open(other.store_identity)
+    except StrongroomError:
         return error
-    advice = "If the application has a policy of its own, name it with --policy or --profile."
-    return StoreMismatch(error.what, why=error.why, hint=f"{error.hint} {advice}")
+    finally:
+        sessions.store.close()
+    return StoreMismatch(
+        f"These are the store's keys, but its application has approved_only={not approved}.",
+        why="Under another policy its sessions could not be found or ended.",
+        hint="Name the application's own policy: --policy MODULE:NAME, or --profile.",
+    )
 
 
 class _Warnings(logging.Handler):
@@ -248,7 +262,7 @@ class _Warnings(logging.Handler):
 
 
 @contextmanager
-def _plain_warnings(out: Output) -> Iterator[None]:
+def _plain_warnings(out: Output) -> Generator[None, None, None]:
     logger, handler = logging.getLogger("strongroom"), _Warnings(out)
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(handler)

@@ -20,7 +20,7 @@ from typing import Any
 
 from .credentials import NEVER, ChangedBy, Credential
 from .errors import UnreadableRecord
-from .sealing import Codec, Sealer, UnlockedKeys, bound_to
+from .sealing import Codec, Sealer, UnlockedKeys
 
 FORMAT = 1
 SUBJECT_KEY_BYTES = 16
@@ -286,7 +286,7 @@ def seal_identity(
         "g": identity.epoch,
         "l": identity.linked_to,
     }
-    bound = bound_to("identity", FORMAT, keys.realm, session_id)
+    bound = keys.binds["identity"] + session_id
     return sealer.seal(keys.envelope[keys.issuing], codec.encode(fields), bound)
 
 
@@ -302,7 +302,7 @@ def open_identity(
     key = keys.envelope.get(record.header.envelope_key_id)
     if key is None:
         return None
-    bound = bound_to("identity", FORMAT, keys.realm, record.session_id)
+    bound = keys.binds["identity"] + record.session_id
     plain = sealer.open(key, record.envelope, bound)
     if plain is None:
         raise unreadable("its identity envelope is damaged or belongs to another session")
@@ -336,7 +336,7 @@ def _identity(decoded: Any) -> Identity:
 
 def data_bound(keys: UnlockedKeys, session_id: bytes, key_id: int) -> bytes:
     """The associated data of session data: format, realm, session id, key id, codec (C3)."""
-    return bound_to("data", FORMAT, keys.realm, session_id, key_id, "msgpack")
+    return keys.binds["data"] + session_id + bytes((key_id,)) + b"msgpack"
 
 
 def unreadable(what: str) -> UnreadableRecord:

@@ -23,6 +23,7 @@ from .tokens import Mac, TokenKeys, blake2b_mac, derive
 
 SECRET_LENGTH = 32
 NONCE_BYTES = 12
+SEAL_FORMAT = 1
 MAX_KEY_ID = 255
 
 
@@ -173,6 +174,10 @@ class Keyring:
             shard=fixed("shard"),
             mask=fixed("mask"),
             store_identity=fixed("identity")[:16],
+            binds={
+                what: bound_to(what, SEAL_FORMAT, self.realm)
+                for what in ("identity", "data", "history")
+            },
         )
 
     def changes_at(self, now: int) -> int | None:
@@ -200,6 +205,8 @@ class UnlockedKeys:
     shard: bytes = field(repr=False)
     mask: bytes = field(repr=False)
     store_identity: bytes = field(repr=False)
+    binds: Mapping[str, bytes] = field(repr=False)
+    """What associated data begins with, by what is sealed: the same for every record."""
 
     def subject_key(self, subject: str) -> bytes:
         """The 16 bytes under which a store knows a subject (PROTOCOL A3)."""

@@ -42,7 +42,10 @@ from .record import (
     unreadable,
 )
 from .sealing import Codec, Sealer, UnlockedKeys
-from .tokens import Token, VerifiedTokens, derive
+from .tokens import Token, VerifiedTokens
+
+MAX_OPENED = 4096
+"""Identities kept open: about 1 KiB each, and far more than one process serves at a time."""
 
 _SEALS = {DataSeal.TOKEN: b"t", DataSeal.SERVER: b"s", DataSeal.NONE: b"n"}
 
@@ -61,14 +64,31 @@ class Context:
     now: Callable[[], int]
     cookie: CookieSpec
     pre_cookie: CookieSpec
+    opened: dict[bytes, tuple[bytes, Identity]] = field(
+        default_factory=dict[bytes, tuple[bytes, Identity]], repr=False
+    )
+    """Identities by session id, each with the envelope that it came from. Lives as long as the
+    keys: another keyring makes another context."""
 
     def fresh(self) -> bytes:
         """A random revision, data version or epoch."""
         return self.entropy(EPOCH_BYTES)
 
     def open_identity(self, record: Record) -> Identity | None:
-        """See `record.open_identity`."""
-        return open_identity(record, keys=self.keys, sealer=self.sealer, codec=self.codec)
+        """See `record.open_identity`. The same envelope is opened once."""
+        known = self.opened.get(record.session_id)
+        if (
+            known is not None
+            and known[0] == record.envelope
+            and known[1].kind == record.header.kind
+        ):
+            return known[1]
+        identity = open_identity(record, keys=self.keys, sealer=self.sealer, codec=self.codec)
+        if identity is not None:
+            if len(self.opened) >= MAX_OPENED:
+                self.opened.clear()
+            self.opened[record.session_id] = record.envelope, identity
+        return identity
 
     def seal_identity(self, identity: Identity, session_id: bytes) -> bytes:
         """See `record.seal_identity`."""
@@ -118,9 +138,7 @@ class Context:
         """A key for one session; with the root among its parts, a store alone cannot derive it."""
         if mode is DataSeal.SERVER:
             return self.keys.server_data[key_id]
-        return derive(
-            self.keys.mac, self.keys.data[key_id], "data", self.keys.realm, session_id, root
-        )
+        return self.keys.mac(self.keys.data[key_id], session_id + root)[:32]
 
 
 @dataclass(frozen=True, slots=True)

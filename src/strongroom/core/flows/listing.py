@@ -36,7 +36,6 @@ from strongroom.core.ops import (
 )
 from strongroom.core.policy import ATTEMPT_MAX, judge, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
-from strongroom.core.sealing import bound_to
 from strongroom.core.visit import Context, Visit
 
 from .signing import rotate
@@ -209,7 +208,7 @@ def keep_history(ctx: Context, events: list[Event]) -> Flow[None]:
             ctx.sealer.seal(
                 ctx.keys.history[key_id],
                 ctx.codec.encode(event.as_dict()),
-                bound_to("history", ctx.keys.realm, subject_key),
+                ctx.keys.binds["history"] + subject_key,
             ),
             key_id,
         )
@@ -224,7 +223,7 @@ def history(ctx: Context, subject: str, limit: int = 50) -> Flow[list[dict[str, 
     """What happened to a subject, newest first. Entries under retired keys are left out."""
     subject_key = ctx.keys.subject_key(subject)
     entries: tuple[HistoryEntry, ...] = yield ReadHistory(subject_key, limit)
-    bound = bound_to("history", ctx.keys.realm, subject_key)
+    bound = ctx.keys.binds["history"] + subject_key
     told: list[dict[str, Any]] = []
     for entry in entries:
         key = ctx.keys.history.get(entry.key_id)
