@@ -7,6 +7,7 @@ import asyncio
 import errno
 import logging
 import socket
+import sqlite3
 import sys
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
@@ -32,32 +33,51 @@ class CannotStart(Exception):
 def main() -> int:
     """Run until Ctrl-C -> the exit code."""
     given = _arguments()
-    data_dir: Path = given.data_dir
     # What the library warns of at the start, the notice below says too.
     logging.getLogger("strongroom").setLevel(logging.ERROR)
     try:
         sockets = _listen(given.host, given.port)
-        new_keys = not (data_dir / KEYS).exists()
-        app = create_app(data_dir=data_dir, policy=_policy(given.https_origin, given.host))
-        _log(data_dir, events=given.events)
-        if given.https_origin is None:
-            asyncio.run(_seed(app.state.bank))
+        new_keys = not (given.data_dir / KEYS).exists()
+        app = _open(given)
     except (CannotStart, ConfigurationError) as error:
         print(f"The bank cannot open. {error}", file=sys.stderr)
         return 1
-    port = sockets[0].getsockname()[1]
-    print(_notice(given, port, new_keys=new_keys), flush=True)
+    print(_notice(given, sockets[0].getsockname()[1], new_keys=new_keys), flush=True)
     with suppress(KeyboardInterrupt):
         _serve(app, sockets)
     print("The bank is closed. Whoever was signed in still is when it opens again.")
     return 0
 
 
+def _open(given: argparse.Namespace) -> FastAPI:
+    policy = _policy(given.https_origin, given.host)
+    try:
+        app = create_app(data_dir=given.data_dir, policy=policy)
+        _log(given.data_dir, events=given.events)
+    except (OSError, sqlite3.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CannotStart(
+            f"{given.data_dir} cannot be used: {why}. Name another folder with --data-dir."
+        ) from None
+    if given.https_origin is None:
+        bank: Bank = app.state.bank
+        asyncio.run(seed(bank.accounts, bank.passwords, bank.clock()))
+    return app
+
+
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m examples.bank", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.bank", description="Run the example bank on this machine."
+    )
     parser.add_argument("--host", default="localhost", help="where to listen")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
-    parser.add_argument("--data-dir", type=Path, default=Path("var"), metavar="DIR")
+    parser.add_argument("--port", type=_port, default=8000, help="0 takes any free one")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path("var"),
+        metavar="DIR",
+        help="where keys, sessions and accounts are kept",
+    )
     parser.add_argument("--events", action="store_true", help="security events on the terminal")
     parser.add_argument(
         "--https-origin",
@@ -65,6 +85,12 @@ def _arguments() -> argparse.Namespace:
         help="the production policy, behind a TLS proxy on this machine that serves this origin",
     )
     return parser.parse_args()
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 65535")
+    return int(text)
 
 
 def _policy(https_origin: str | None, host: str) -> SessionPolicy:
@@ -124,10 +150,6 @@ def _bound(family: int, address: str | int, port: int) -> socket.socket:
     return listening
 
 
-async def _seed(bank: Bank) -> None:
-    await seed(bank.accounts, bank.passwords, bank.clock())
-
-
 def _log(data_dir: Path, *, events: bool) -> None:
     """Security events as JSON lines: in a file, or on the terminal if that was asked for."""
     where: logging.Handler = (
@@ -181,4 +203,7 @@ def _serve(app: FastAPI, sockets: list[socket.socket]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # Before it was open.
+        sys.exit(130)

@@ -93,6 +93,7 @@ RecentSignIn = Depends(require_recent_sign_in(max_age=RECENT))
 """For routes that change how one signs in, or that end other sessions (ASVS 7.5.1, 7.5.2)."""
 
 
-def remember_name(session: Session, account: Account) -> None:
-    """What the top of every page shows, so that it costs no look at the accounts."""
+def remember(session: Session, account: Account) -> None:
+    """What pages say of whoever is signed in, so that it costs no look at the accounts."""
     session["name"] = account.name
+    session["username"] = account.username

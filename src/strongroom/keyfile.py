@@ -176,8 +176,7 @@ def retired(ring: Keyring, key_id: int, now: int) -> Keyring:
             f"Key {key_id} is the only one that may issue sessions now.",
             why="Without it nobody could sign in."
             + ("" if coming is None else " The next one does not issue yet."),
-            hint="Add one that issues at once in the same step: "
-            f"strongroom keys retire {key_id} --and-rotate",
+            hint="Add one that issues at once in the same step, with --and-rotate.",
         )
     keys = (
         changed(key, secret=b"", retired_at=now) if key.id == key_id else key for key in ring.keys

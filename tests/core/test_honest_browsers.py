@@ -9,11 +9,18 @@ minute ago; the store loses its last writes. Hypothesis looks for the schedule t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from tests.core.kit import KEYS, NOW, a_token
 
 from strongroom.core.credentials import (
@@ -34,18 +41,22 @@ from strongroom.testing import FixedEntropy
 
 GRACE = 30_000
 SETTLE = 60_000
-REQUEST = GRACE - 1
-"""The longest that a request is under way; a response too."""
-FLUSH = SETTLE - GRACE
-"""How far the jar on disk may lag behind the one in memory: Chromium writes every 30 s."""
+UNDER_WAY = GRACE - 1
+"""The longest that a request, or a response, takes."""
+DISK_LAG = SETTLE - GRACE - 1
+"""How far the jar on disk is behind the one in memory: Chromium writes every 30 s."""
 
 DELAYS = st.sampled_from((1, 500, GRACE // 2, GRACE - 1, GRACE, SETTLE - 1, SETTLE, 20 * SETTLE))
+FEW = st.integers(0, 3)
+RARELY = st.sampled_from((False, False, False, True))
+OFTEN = st.sampled_from((True, True, True, False))
 
 
 class Server:
     """What the flows do with a credential, in one step each: judge, then first use and the rest."""
 
-    def __init__(self, token: Token, now: int) -> None:
+    def __init__(self, token: Token, now: int, settle: int = SETTLE) -> None:
+        self.settle = settle
         self.credential = create(token, successor(KEYS, token, 1), now)
         self.entropy = FixedEntropy("server")
         self.before = self.credential
@@ -71,7 +82,7 @@ class Server:
     def use(self, token: Token, now: int, *, elevate: bool) -> Token | None:
         """Note a use of the current token; rotate if asked, else renew if it is time."""
         credential = first_used(self.credential, now)
-        if confirmation_due(credential, now, SETTLE):
+        if confirmation_due(credential, now, self.settle):
             credential = confirmed(credential, now)
         generation = next_rotation(credential.generation)
         if elevate and generation is not None:
@@ -121,17 +132,19 @@ class Honest(RuleBasedStateMachine):
 
     can_lose_writes = False
     can_rotate = False
+    settle = SETTLE
+    under_way = UNDER_WAY
+    disk_lag = DISK_LAG
 
     def __init__(self) -> None:
         super().__init__()
         self.now = NOW
         self.jar = a_token()
-        self.server = Server(self.jar, self.now)
+        self.server = Server(self.jar, self.now, self.settle)
         # The jar as it was, with the moment at which it became so.
         self.written: list[tuple[int, Token]] = [(self.now, self.jar)]
         self.requests: list[Message] = []
         self.responses: list[Message] = []
-        self.tokens: set[Token] = {self.jar}
 
     @rule()
     def a_tab_asks(self) -> None:
@@ -139,17 +152,17 @@ class Honest(RuleBasedStateMachine):
             self.requests.append(Message(self.jar, self.now))
 
     @precondition(lambda self: self.requests)
-    @rule(which=st.integers(0, 5), twice=st.booleans(), answered=st.booleans())
-    def the_server_answers(self, which: int, twice: bool, answered: bool) -> None:
+    @rule(which=FEW, again=RARELY, answered=OFTEN)
+    def the_server_answers(self, which: int, again: bool, answered: bool) -> None:
         """A request arrives; a retrying balancer keeps it under way; the answer may get lost."""
         index = which % len(self.requests)
-        message = self.requests[index] if twice else self.requests.pop(index)
+        message = self.requests[index] if again else self.requests.pop(index)
         cookie = self.handle(message.token)
         if answered and cookie is not None:
             self.responses.append(Message(cookie, self.now))
 
     @precondition(lambda self: self.responses)
-    @rule(which=st.integers(0, 5))
+    @rule(which=FEW)
     def a_response_arrives(self, which: int) -> None:
         self.receive(self.responses.pop(which % len(self.responses)).token)
 
@@ -157,21 +170,30 @@ class Honest(RuleBasedStateMachine):
     def time_passes(self, by: int) -> None:
         """What is under way for longer than an honest network needs is lost."""
         self.now += by
-        self.requests = [each for each in self.requests if self.now - each.sent_at <= REQUEST]
-        self.responses = [each for each in self.responses if self.now - each.sent_at <= REQUEST]
+        oldest = self.now - self.under_way
+        self.requests = [each for each in self.requests if each.sent_at >= oldest]
+        self.responses = [each for each in self.responses if each.sent_at >= oldest]
 
-    @rule(lag=st.integers(0, FLUSH - 1))
-    def the_browser_crashes(self, lag: int) -> None:
+    @rule(share=st.sampled_from((0.0, 0.1, 0.5, 1.0)))
+    def the_browser_crashes(self, share: float) -> None:
         """It restores the jar that its disk had. What was coming in is lost, what went out not."""
+        lag = int(share * self.disk_lag)
         on_disk = [jar for since, jar in self.written if since <= self.now - lag]
         self.jar = on_disk[-1] if on_disk else self.written[0][1]
         self.written = [(self.now - lag, self.jar)]
         self.responses = []
 
-    @rule(times=st.integers(1, 3))
-    def somebody_just_browses(self, times: int) -> None:
-        """Renewals need confirmations; this brings them about."""
+    @rule(times=st.integers(1, 3), pause=st.sampled_from((1, 500, GRACE // 2)))
+    def a_page_loads(self, times: int, pause: int) -> None:
+        """A few requests with their responses, one after the other."""
         for _ in range(times):
+            self.browse()
+            self.time_passes(pause)
+
+    @rule()
+    def an_hour_goes_by(self) -> None:
+        """Afterwards the token is confirmed, and the next request renews it."""
+        for _ in range(2):
             self.browse()
             self.time_passes(SETTLE)
 
@@ -203,7 +225,6 @@ class Honest(RuleBasedStateMachine):
         """The browser keeps whatever it is sent."""
         self.jar = cookie
         self.written.append((self.now, cookie))
-        self.tokens.add(cookie)
 
     def handle(self, token: Token, *, elevate: bool = False) -> Token | None:
         """The server's answer, which is never "theft", and never even a refusal without a cause."""
@@ -233,26 +254,61 @@ class HonestWithEverything(Honest):
     can_rotate = True
 
 
-@pytest.mark.parametrize(
-    "machine", [Honest, HonestWithFailovers, HonestWithRotations, HonestWithEverything]
-)
+HONEST = (Honest, HonestWithFailovers, HonestWithRotations, HonestWithEverything)
+
+
+def search(machine: type[Honest], examples: int | None = None, **more: Any) -> None:
+    """Let Hypothesis look for a schedule that the machine's assertions refuse."""
+    profile = settings.default
+    assert profile is not None
+    more["max_examples"] = examples or profile.max_examples
+    run_state_machine_as_test(machine, settings=settings(stateful_step_count=30, **more))
+
+
+@pytest.mark.parametrize("machine", HONEST)
 def test_no_honest_schedule_is_called_theft(machine: type[Honest]) -> None:
     """Whatever tabs, networks, crashes, retries and failovers do (P11)."""
-    machine.TestCase.settings = settings(machine.TestCase.settings, stateful_step_count=40)
-    machine.TestCase().runTest()
+    search(machine)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    "machine", [Honest, HonestWithFailovers, HonestWithRotations, HonestWithEverything]
-)
+@pytest.mark.parametrize("machine", HONEST)
 def test_no_honest_schedule_is_called_theft_in_a_long_search(machine: type[Honest]) -> None:
-    """The same, a thousand times (P11)."""
-    machine.TestCase.settings = settings(
-        machine.TestCase.settings, stateful_step_count=60, max_examples=1_000
-    )
-    machine.TestCase().runTest()
+    """The same, two thousand times (P11)."""
+    search(machine, 2_000)
+
+
+class ConfirmsAtOnce(Honest):
+    """A server that takes the second use for proof that the jar is on the disk."""
+
+    settle = 1
+
+
+class SlowDisk(Honest):
+    """A browser that writes its jar far later than the policy assumes."""
+
+    disk_lag = 3 * SETTLE
+
+
+class SlowNetwork(Honest):
+    """Requests that arrive far later than the policy assumes."""
+
+    under_way = SETTLE + 3 * GRACE
+
+
+@pytest.mark.parametrize("machine", [ConfirmsAtOnce, SlowDisk, SlowNetwork])
+def test_the_search_finds_what_breaks_the_assumptions(machine: type[Honest]) -> None:
+    """`settle` and `grace` are needed, and the simulation is able to fail (D1)."""
+    with pytest.raises(AssertionError, match="an honest request was"):
+        search(
+            machine,
+            5_000,
+            phases=[Phase.generate],  # any failure will do, it need not be the shortest
+            derandomize=True,
+            database=None,
+            report_multiple_bugs=False,
+        )
 
 
 class Robbed(Honest):
@@ -288,8 +344,7 @@ class Robbed(Honest):
 
 def test_a_thief_who_forks_is_found() -> None:
     """A copied cookie is called reuse once the browser has renewed past it (P12)."""
-    Robbed.TestCase.settings = settings(Robbed.TestCase.settings, stateful_step_count=30)
-    Robbed.TestCase().runTest()
+    search(Robbed)
 
 
 def browse_on(server: Server, token: Token, now: int, generation: int) -> tuple[Token, int]:

@@ -78,6 +78,7 @@ LAYERS = (
     Layer("integrations.body", ours=INTEGRATION),
     Layer("integrations.watching", ours=INTEGRATION),
     Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
+    Layer("integrations.doctor", ours=(*INTEGRATION, "core.diagnosis", "integrations.asgi")),
     Layer(
         "integrations.starlette", ours=(*INTEGRATION, "integrations.asgi"), theirs=("starlette",)
     ),

@@ -615,6 +615,43 @@ class TestDurability:
         store.close()
         assert not [each for each in threading.enumerate() if "checkpoint" in each.name]
 
+    def test_the_thread_ends_whenever_it_is_told(self):
+        """Also if it is told in the very moment in which it begins a checkpoint."""
+        stopping = threading.Event()
+
+        class StoppedNow(threading.Event):
+            def clear(self) -> None:
+                stopping.set()
+                self.set()
+                super().clear()
+
+        written = StoppedNow()
+        written.set()
+        checkpointer = checkpoint.Checkpointer(lambda: None, interval=0.0)
+        thread = threading.Thread(target=checkpointer._run, args=(written, stopping), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+
+    def test_the_thread_may_be_ended_while_others_write(self):
+        """However wakes and stops meet, each stop ends, and no thread is left at the last."""
+        checkpointer = checkpoint.Checkpointer(lambda: None, interval=0.0001)
+        until = time.monotonic() + 0.3
+
+        def wake() -> None:
+            while time.monotonic() < until:
+                checkpointer.wake()
+
+        threads = [threading.Thread(target=wake, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < until:
+            checkpointer.stop()
+        for thread in threads:
+            thread.join(10)
+        checkpointer.stop()
+        assert not [each for each in threading.enumerate() if "checkpoint" in each.name]
+
     def test_a_long_log_starts_over(self, store: SQLiteStore, path: Path):
         """Under steady writing the log does not grow for ever."""
         wal = Path(f"{path}-wal")

@@ -67,7 +67,7 @@ class Jar:
         return iter([c for c in self._cookies.values() if c.expires is None or c.expires > now])
 
     def __len__(self) -> int:
-        return len(list(self))
+        return sum(1 for _ in self)
 
     def get(self, name: str) -> str | None:
         """The value of the one cookie of this name."""

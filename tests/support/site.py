@@ -293,7 +293,7 @@ class Site:
         errors = "".join(
             f"{e!r}{e}" for b in self.browsers for p in b.seen if (e := p.error) is not None
         )
-        stored = self._stored()
+        stored = self.stored()
         for token in tokens:
             for place in (logged, told, errors):
                 assert token not in place
@@ -303,7 +303,7 @@ class Site:
             for secret in (raw_token[23:39], raw_token[39:55]):
                 assert secret not in stored
 
-    def _stored(self) -> bytes:
+    def stored(self) -> bytes:
         if self.folder is not None:
             return b"".join(each.read_bytes() for each in self.folder.glob("*.db*"))
         snapshot = getattr(getattr(self.store.real, "store", None), "snapshot", None)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
 from examples.bank.accounts import UsernameTaken
-from examples.bank.desk import RECENT, AtDesk, CurrentAccount, remember_name
+from examples.bank.desk import RECENT, AtDesk, CurrentAccount, remember
 from examples.bank.forms import Filled, Text
 from examples.bank.passwords import WrongPassword
 from strongroom.core.return_path import safe_next
@@ -60,7 +60,7 @@ async def sign_in(
     except WrongPassword:
         form.refuse("password", "Username and password do not belong together. Try again.")
         return desk.page("sign_in.html", 422, form=form, next=way_on)
-    remember_name(session, account)
+    remember(session, account)
     return desk.go(way_on)
 
 
@@ -118,7 +118,7 @@ async def sign_up(
         None, account.id, WELCOME_CENTS, "Welcome", at=desk.clock(), reference=secrets.token_hex(8)
     )
     await session.sign_in(account.id)
-    remember_name(session, account)
+    remember(session, account)
     return desk.go(HOME, f"Welcome, {account.name}. A small gift is in your account.")
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import TextIO
 
-from strongroom.core.errors import StrongroomError
+from strongroom.core.errors import ConfigurationError, StrongroomError
 
 from . import keys, policy, sessions, store
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
@@ -61,6 +61,19 @@ def run(argv: Sequence[str], world: World) -> int:
         return out.failed(error)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return out.failed(_refused_by_system(error))
+
+
+def _refused_by_system(error: OSError) -> ConfigurationError:
+    where = f" {error.filename}" if error.filename else ""
+    return ConfigurationError(
+        f"The system refused{where}: {error.strerror or type(error).__name__}.",
+        why="Nothing can be done without it.",
+        hint="Check the path, and whose it is.",
+    )
 
 
 def _run(argv: Sequence[str], out: Output) -> int:

@@ -60,7 +60,7 @@ def generate(options: argparse.Namespace, out: Output) -> int:
             f"Put it into {settings.KEYS_VARIABLE} of the application, and nowhere else.",
         )
         return DONE
-    path = options.path or settings.keys_path(argparse.Namespace(keys=None), out)
+    path = settings.keys_path(options.path, out)
     keyfile.write(path, ring)
     document = {"path": str(path), "realm": ring.realm, "key": ring.keys[0].id}
     lines = [
@@ -144,8 +144,8 @@ def _published(key: Key, path: Path, out: Output) -> list[str]:
     if key.issue_from <= now:
         return [
             f"Key {key.id} is in {path} and issues from now on.",
-            "A process that has not read it yet takes its sessions for signed out; on this machine "
-            "that lasts a second.",
+            "Until a process has read it, it takes sessions from under it for signed out; on this",
+            "machine that lasts a second.",
         ]
     return [
         f"Key {key.id} is in {path}. It issues from {out.when(key.issue_from)} "
@@ -242,7 +242,7 @@ def _changeable(options: argparse.Namespace, out: Output) -> Path:
             hint="Put its text into a file of mode 600, name that with --keys, and put the changed "
             "text back.",
         )
-    return settings.keys_path(options, out)
+    return settings.keys_path(options.keys, out)
 
 
 def _free_at(ring: Keyring, key: Key, absolute: int) -> int | None:

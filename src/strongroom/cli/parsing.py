@@ -118,7 +118,7 @@ def duration(text: str) -> timedelta:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, known, 1, 0.5)), None)
+    return next(iter(difflib.get_close_matches(word, known, 1, 0.65)), None)
 
 
 def _meant(word: str, known: Sequence[str]) -> str:

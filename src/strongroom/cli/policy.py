@@ -207,7 +207,7 @@ def told(value: object) -> str:
             return span(value)
         case CsrfRules():
             return (
-                "on every unsafe request"
+                "unsafe requests with a body"
                 if value.token_on_every_body
                 else "if headers do not decide"
             )

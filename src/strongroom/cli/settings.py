@@ -64,11 +64,14 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         help=f"the application's SessionPolicy (else ${POLICY_VARIABLE}, else the defaults)",
     )
     group.add_argument(
-        "--profile",
-        choices=PROFILES,
-        metavar="NAME",
-        help="a profile of 'strongroom policy profiles'",
+        "--profile", type=_profile, metavar="NAME", help="one of 'strongroom policy profiles'"
     )
+
+
+def _profile(name: str) -> str:
+    if name not in PROFILES:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(PROFILES)}")
+    return name
 
 
 def add_operator(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +91,9 @@ def operator(options: argparse.Namespace, out: Output) -> str:
         return f"uid {os.getuid()}"
 
 
-def keys_path(options: argparse.Namespace, out: Output) -> Path:
+def keys_path(named: Path | None, out: Output) -> Path:
     """The key file's path, whether it exists or not."""
-    return options.keys or Path(out.world.env.get(KEYS_FILE_VARIABLE) or DEFAULT_KEYS)
+    return named or Path(out.world.env.get(KEYS_FILE_VARIABLE) or DEFAULT_KEYS)
 
 
 def keys_in_environment(options: argparse.Namespace, out: Output) -> bool:
@@ -108,7 +111,7 @@ def keyring(options: argparse.Namespace, out: Output) -> tuple[Keyring, str]:
     if keys_in_environment(options, out):
         source = f"${KEYS_VARIABLE}"
         return keyfile.loads(out.world.env[KEYS_VARIABLE], source), source
-    path = keys_path(options, out)
+    path = keys_path(options.keys, out)
     return keyfile.read(path), str(path)
 
 

@@ -163,6 +163,7 @@ class Visit:
         "csrf_token_used",
         "ctx",
         "data",
+        "data_version",
         "events",
         "facts",
         "identity",
@@ -221,6 +222,8 @@ class Visit:
         self.pre_session_new = False
         self.response_started = False
         self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
+        self.data_version = b""
+        """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
 
     @property
     def kind(self) -> Kind:
@@ -249,6 +252,7 @@ class Visit:
     def enter(self, record: Record, identity: Identity, token: Token) -> None:
         """From here on the request is in this session."""
         self.record, self.identity, self.token = record, identity, token
+        self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(
             ctx.codec, lambda: ctx.open_data(record, token.root), self._guard_write

@@ -206,13 +206,15 @@ def _over(visit: Visit, token: Token, found: Found, seen: _Assessment) -> Flow[N
         ended_at = header.ended_at
         visit.note(SessionUseAfterExpire, **about, reason=reason.value)
     visit.refusal = reason
-    _settle_cookie(visit, long_ago=_long_over(visit, header.idle_deadline, ended_at, reason))
+    _settle_cookie(visit, long_ago=_long_over(visit, header.idle_deadline, ended_at))
 
 
-def _long_over(visit: Visit, idle_deadline: int, ended_at: int, reason: EndReason) -> bool:
-    """Whether no honest request of that session can still be under way."""
-    over_at = min(idle_deadline, ended_at) if reason is EndReason.IDLE else ended_at
-    return visit.opened_at >= over_at + visit.ctx.clocks.grace
+def _long_over(visit: Visit, idle_deadline: int, ended_at: int) -> bool:
+    """Whether no honest request of that session can still be under way.
+
+    Nobody has used it since its idle deadline, whatever it is that is noticed only now.
+    """
+    return visit.opened_at >= min(idle_deadline, ended_at) + visit.ctx.clocks.grace
 
 
 def _settle_cookie(visit: Visit, *, long_ago: bool) -> None:

@@ -58,7 +58,8 @@ def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
     ctx, record, token = visit.ctx, visit.record, visit.token
     assert record is not None and token is not None  # noqa: S101 - `save` asked before
     for _ in range(_ATTEMPTS):
-        stored = visit.data.stored if record is visit.record else ctx.open_data(record, token.root)
+        loaded = record.header.data_version == visit.data_version
+        stored = visit.data.stored if loaded else ctx.open_data(record, token.root)
         contested = visit.data.contested(changes, stored)
         if contested and strict:
             raise WriteConflict(
@@ -82,6 +83,7 @@ def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
         if outcome.applied:
             visit.now_holds(outcome.record)
             visit.data.rebase(merged)
+            visit.data_version = outcome.record.header.data_version
             return True
         record = outcome.record
     raise StoreUnavailable(

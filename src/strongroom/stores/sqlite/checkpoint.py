@@ -39,28 +39,33 @@ class Checkpointer:
     def wake(self) -> None:
         """Something was written."""
         if self._pid != os.getpid():
-            self._begin()  # threads do not survive a fork, and their locks may be held for ever
+            self._begin()  # threads do not survive a fork, and the lock may be held for ever
         if self._written.is_set():
             return
-        self._written.set()
-        with self._starting:
+        with self._lock:
+            self._written.set()
             if self._thread is None:
                 self._start()
 
     def stop(self) -> None:
         """Let the thread finish what it does, and end it. The next `wake` starts another."""
-        if self._pid == os.getpid() and self._thread is not None:
+        if self._pid != os.getpid():
+            self._begin()
+        # A thread and its two events change together, under the lock, which the thread never takes.
+        with self._lock:
+            if self._thread is None:
+                return
             self._stopping.set()
             self._written.set()
             self._thread.join()
-        self._begin()
+            self._thread, self._written, self._stopping = None, Event(), Event()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._lock = Lock()
         self._written = Event()
         self._stopping = Event()
-        self._starting = Lock()
         self._thread: Thread | None = None
+        self._pid = os.getpid()
 
     def _start(self) -> None:
         thread = Thread(
@@ -81,6 +86,9 @@ class Checkpointer:
             if stopping.wait(self._interval):
                 return
             written.clear()
+            # `stop` sets this before `written`, so if that was just cleared away, this tells.
+            if stopping.is_set():
+                return
             try:
                 self._work()
             except StoreError:

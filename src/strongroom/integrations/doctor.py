@@ -1,0 +1,59 @@
+"""A door for `strongroom doctor URL`: what the application believes of this very request.
+
+Mount it where you like, inside of `SessionMiddleware`:
+
+    from strongroom.integrations.doctor import endpoint
+
+    app.add_route("/strongroom-doctor", endpoint)
+
+Whoever does not hold the application's keys finds nothing there: see `core/diagnosis.py`.
+"""
+
+from __future__ import annotations
+
+from strongroom.core.answers import Answer
+from strongroom.core.diagnosis import answer_doctor
+from strongroom.core.errors import ConfigurationError
+from strongroom.core.visit import Visit
+
+from .asgi import Receive, Scope, Send, send_answer
+
+__all__ = ["endpoint"]
+
+
+class _Endpoint:
+    """An ASGI application of one answer. An object, so that Starlette routes to it as one."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            ConfigurationError: it is mounted where the middleware does not reach.
+        """
+        del receive
+        if scope["type"] == "lifespan":
+            return
+        visit = scope.get("strongroom.visit")
+        if not isinstance(visit, Visit):
+            raise ConfigurationError(
+                "The doctor's endpoint runs without SessionMiddleware around it.",
+                why="It tells what the middleware believes of a request.",
+                hint="Mount it in the application that the middleware is added to.",
+            )
+        facts = visit.facts
+        told = Answer(404, [], b"")
+        if not facts.websocket:
+            told = answer_doctor(visit.ctx, facts, rewritten=_is_rewritten(scope))
+        await send_answer(told, facts, send)
+
+
+def _is_rewritten(scope: Scope) -> bool:
+    """Whether a server put an address from X-Forwarded-For into the peer's place.
+
+    No connection comes from port 0, which is what uvicorn writes where the header has no port.
+    """
+    client = scope.get("client")
+    return client is not None and client[1] == 0
+
+
+endpoint = _Endpoint()
