@@ -11,7 +11,7 @@ import pytest
 from strongroom import DataSeal, SessionPolicy, WriteConflict
 from strongroom.core.errors import SessionReadOnly, SessionTooLarge, UnserialisableValue
 from tests.support.browser import Gate
-from tests.support.site import MINUTE, MakeSite, Reply, Site
+from tests.support.site import MINUTE, Everything, MakeSite, Reply, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +77,7 @@ async def test_twelve_writers_at_once_all_survive(site: Site):
     assert await site.data(alice) == {f"k{n}": str(n) for n in range(12)}
 
 
-async def test_the_loser_of_a_conflict_can_be_told(new_site: MakeSite):
+async def test_the_loser_of_a_conflict_can_be_told(new_site: MakeSite, everything: Everything):
     """Strict: the second writer of the same key gets 409, and nothing of it is saved (P7)."""
     site = await new_site(policy=SessionPolicy(conflicts="strict"))
     gate = Gate()
@@ -99,6 +99,7 @@ async def test_the_loser_of_a_conflict_can_be_told(new_site: MakeSite):
     assert answers[409].json["code"] == "write_conflict"
     data = await site.data(alice)
     assert data in ({"cart": "book", "book": True}, {"cart": "bike", "bike": True})
+    assert "Traceback" not in everything.text
 
 
 async def test_a_conflict_can_be_solved_within_the_request(site: Site):

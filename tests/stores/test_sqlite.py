@@ -739,16 +739,17 @@ class TestForking:
     def test_a_fork_waits_for_what_is_under_way(self, path: Path):
         """While other threads write, a fork comes between two transactions, never into one."""
         code = """if True:
-            import os, sys, threading, warnings
+            import os, sys, threading, time, warnings
             warnings.simplefilter("ignore")  # newer Pythons warn of forking beside any thread
             from strongroom.stores.sqlite import SQLiteStore
             from strongroom.testing.records import a_record, an_insert
-            store = SQLiteStore(sys.argv[1])
+            store = SQLiteStore(sys.argv[1], busy_timeout_ms=20_000)
             store.open(b"identity")
             stop = threading.Event()
             def write():
                 while not stop.is_set():
                     store.insert(an_insert(a_record(entropy=os.urandom)))
+                    time.sleep(0.001)
             threads = [threading.Thread(target=write) for _ in range(3)]
             for each in threads: each.start()
             for _ in range(10):

@@ -139,7 +139,7 @@ def _group(group: str, out: Output) -> str:
 
 
 def _purposes(group: str) -> list[str]:
-    of_group = [each for each in COMMANDS if each.words.startswith(f"{group} ")]
+    of_group = [each for each in COMMANDS if each.words.partition(" ")[0] == group]
     wide = max(len(each.words) for each in COMMANDS)
     return [f"  strongroom {each.words:<{wide}}  {each.purpose}" for each in of_group]
 

@@ -91,12 +91,15 @@ def find(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, Se
         UsageError: there is no such command; the hint names the nearest.
     """
     group, *rest = words
+    for command in commands:
+        if command.words == group:
+            return command, rest
     names = [command.words for command in commands]
     of_group = [name.partition(" ")[2] for name in names if name.startswith(f"{group} ")]
     if not of_group:
         groups = list(dict.fromkeys(name.partition(" ")[0] for name in names))
         # `strongroom rotate` means `strongroom keys rotate`.
-        ends = {name.partition(" ")[2]: name for name in names}
+        ends = {name.rpartition(" ")[2]: name for name in names}
         near = _nearest(group, [*groups, *ends])
         raise _unknown(f"{group!r}", ends.get(near, near) if near else None)
     if not rest or rest[0].startswith("-"):

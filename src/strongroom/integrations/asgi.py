@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from strongroom.core.answers import Answer, answer
-from strongroom.core.errors import StoreError, StrongroomError, UsageError
+from strongroom.core.errors import OvertakenError, StoreError, StrongroomError, UsageError
 from strongroom.core.events import EventSink
 from strongroom.core.exchange import RequestFacts
 from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
@@ -157,7 +157,7 @@ class Exchange:
             told = answer(error, facts, self.manager.policy.sign_in_path)
             if self.started or told is None or isinstance(error, UsageError):
                 raise
-            await self._tell(told)
+            await self._tell(told, failed=isinstance(error, OvertakenError))
         except BaseException:
             await self._undo()
             raise
@@ -214,11 +214,14 @@ class Exchange:
             # Its cookie never left, so the orphan is worth nothing, and its clocks end it.
             _log.exception("A session that a failed response began could not be ended")
 
-    async def _tell(self, told: Answer) -> None:
-        """An answer of ours, with the edits that are due whatever happened, such as sign-out."""
+    async def _tell(self, told: Answer, *, failed: bool) -> None:
+        """An answer of ours, with the edits that are due whatever happened, such as sign-out.
+
+        What `failed` because something else happened first is not saved in part either.
+        """
         if not self.facts.websocket:
             try:
-                edits = await self.manager.close(self.visit, told.status)
+                edits = await self.manager.close(self.visit, 500 if failed else told.status)
                 told = Answer(told.status, edits.apply(told.headers), told.body)
             except StrongroomError:
                 _log.exception("A refusal could not carry the session's cookies")

@@ -60,8 +60,16 @@ def abort(visit: Visit) -> Flow[None]:
     if visit.aborts is None:
         return
     aborted, visit.aborts = visit.aborts, None
-    yield from end_record(visit, aborted, EndReason.ABORTED)
-    visit.note(SessionEndedEvent, reason=EndReason.ABORTED.value)
+    # A sign-in that was cancelled half-way is not the session that the visit is in.
+    identity = visit.ctx.open_identity(aborted)
+    outcome = yield from end_record(visit, aborted, EndReason.ABORTED)
+    if outcome.applied:
+        visit.note(
+            SessionEndedEvent,
+            session_id=aborted.session_id.hex(),
+            subject=None if identity is None else identity.subject,
+            reason=EndReason.ABORTED.value,
+        )
     visit.leave()
     visit.cookie_locked = True
 

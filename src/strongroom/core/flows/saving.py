@@ -62,6 +62,7 @@ def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
         stored = visit.data.stored if loaded else ctx.open_data(record, token.root)
         contested = visit.data.contested(changes, stored)
         if contested and strict:
+            _yield_to_others(visit, changes, stored, record)
             raise WriteConflict(
                 f"Another request changed {', '.join(map(repr, contested))} in the meantime.",
                 why="Saving now would undo what it did. Nothing was written.",
@@ -91,6 +92,17 @@ def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
         why="Nothing was written by this request.",
         hint="Keep what many requests write at once in a database, not in the session.",
     )
+
+
+def _yield_to_others(visit: Visit, changes: Changes, stored: Encoded, record: Record) -> None:
+    """After a conflict the contested keys read as the others left them; the rest stays changed."""
+    contested = visit.data.contested(changes, stored)
+    visit.data.rebase(stored)
+    for key, value in changes.items():
+        if value is None and key not in contested:
+            visit.data.pop(key, None)
+    visit.now_holds(record)
+    visit.data_version = record.header.data_version
 
 
 def _start_anonymous(visit: Visit, changes: Changes) -> Flow[bool]:

@@ -87,6 +87,7 @@ def sign_in(
             hint="Pass what was checked as RFC 8176 values, for example amr=['pwd', 'otp'].",
         )
     old, old_identity, carried = visit.record, visit.identity, _carried(visit, subject)
+    aborts = visit.aborts
     record, identity, token = new_record(
         visit,
         Kind.PENDING if pending else Kind.AUTHENTICATED,
@@ -97,7 +98,7 @@ def sign_in(
         store_epoch=attempt.store_epoch,
     )
     stored = yield from _insert(visit, record, attempt, subject, counted=not pending)
-    yield from _end_before(visit, old, old_identity, subject)
+    yield from _end_before(visit, old, old_identity, subject, aborts)
     adopt_new(visit, stored, identity, token)
     visit.signed_out = visit.clear_cookie = False
     visit.attempt = None
@@ -235,7 +236,7 @@ def _insert(
     ctx = visit.ctx
     now = ctx.now()
     # From here on the record may exist, even if the answer never arrives: a failure must end it.
-    visit.aborts = record
+    before, visit.aborts = visit.aborts, record
     try:
         inserted: Inserted = yield Insert(
             record,
@@ -246,10 +247,10 @@ def _insert(
             None if visit.record is None else visit.record.session_id,
         )
     except StoreError:
-        yield from _undo_insert(visit)
+        yield from _undo_insert(visit, before)
         raise
     if inserted.refusal is not None:
-        visit.aborts = None
+        visit.aborts = before
     maximum = ctx.policy.max_sessions
     if inserted.refusal is InsertRefusal.LIMIT:
         visit.note(ExcessSessions, session_id=None, subject=subject, maximum=maximum)
@@ -274,16 +275,23 @@ def _insert(
     return inserted.record
 
 
-def _undo_insert(visit: Visit) -> Flow[None]:
-    """The store failed on a sign-in, and may have kept it all the same: end it, if it answers."""
-    record, visit.aborts = visit.aborts, None
+def _undo_insert(visit: Visit, before: Record | None) -> Flow[None]:
+    """The store failed on a sign-in, and may have kept it all the same: end it, if it answers.
+
+    An earlier sign-in of the same request still ends if its response fails.
+    """
+    record, visit.aborts = visit.aborts, before
     if record is not None:
         with suppress(StoreError):
             yield from end_record(visit, record, EndReason.ABORTED)
 
 
 def _end_before(
-    visit: Visit, old: Record | None, identity: Identity | None, subject: str
+    visit: Visit,
+    old: Record | None,
+    identity: Identity | None,
+    subject: str,
+    aborts: Record | None,
 ) -> Flow[None]:
     """End the session that this one takes over from. If that fails, undo the sign-in (E4)."""
     try:
@@ -296,7 +304,7 @@ def _end_before(
             yield from _end_orphan(visit, visit.orphan, subject)
             visit.orphan = None
     except StoreError:
-        yield from _undo_insert(visit)
+        yield from _undo_insert(visit, aborts)
         raise
 
 

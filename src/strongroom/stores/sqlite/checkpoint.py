@@ -53,12 +53,12 @@ class Checkpointer:
             self._begin()
         # A thread and its two events change together, under the lock, which the thread never takes.
         with self._lock:
-            if self._thread is None:
-                return
-            self._stopping.set()
-            self._written.set()
-            self._thread.join()
-            self._thread, self._written, self._stopping = None, Event(), Event()
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._stopping.set()
+                self._written.set()
+                thread.join()
+                self._written, self._stopping = Event(), Event()
 
     def _begin(self) -> None:
         self._lock = Lock()

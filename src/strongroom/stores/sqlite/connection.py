@@ -39,10 +39,9 @@ _SETTINGS = (
 FORKING = Lock()
 """Held while a fork is under way, and by whatever a fork must not cut in two."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.001
-# With two processes writing without a pause, an op waited 40 ms at most; with pauses of up to 5 ms,
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.0005
+# With two processes writing without a pause, the longest wait was 40 ms; with pauses of up to 5 ms,
 # and with SQLite's own of up to 100 ms, it was 100 to 240 ms.
-
 
 T = TypeVar("T")
 

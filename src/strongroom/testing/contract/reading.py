@@ -7,13 +7,16 @@ from __future__ import annotations
 from strongroom.core.credentials import ChangedBy
 from strongroom.core.errors import StoreMismatch
 from strongroom.core.ops import Find, Found, Insert, InsertRefusal, ListSubject, ReadEpoch
-from strongroom.core.record import NO_EPOCH, EndReason, Kind, Record
+from strongroom.core.record import FORMAT, NO_EPOCH, EndReason, Kind, Record
 from strongroom.testing.clock import START
 from strongroom.testing.records import (
     a_credential,
     a_record,
     a_replace,
+    a_rotate,
+    a_shift,
     a_subject_key,
+    a_touch,
     an_end,
     an_insert,
 )
@@ -98,11 +101,16 @@ class Reading(Harness):
 
     def test_a_tail_of_a_newer_release_survives(self) -> None:
         """What this release does not know about a header comes back, after a change too (C4)."""
-        record = self.insert(a_record(tail=b"\x00\x07newer\xff\x00"))
-        assert self.read(record).tail == b"\x00\x07newer\xff\x00"
+        tail = b"\x00\x07newer\xff\x00"
+        record = self.insert(a_record(tail=tail, format=FORMAT + 1))
+        self.store.touch(a_touch(record))
+        self.store.shift(a_shift(record))
+        self.store.rotate(a_rotate(self.read(record)))
         self.store.replace(a_replace(record))
-        self.store.end(an_end(record))
-        assert self.read(record).tail == b"\x00\x07newer\xff\x00"
+        for _ in range(2):
+            after = self.read(record)
+            assert (after.tail, after.header.format) == (tail, FORMAT + 1)
+            self.store.end(an_end(record))
 
     def test_ids_are_bytes_and_nothing_else(self) -> None:
         """Ids with NUL bytes, 0xff, quotes and wildcards stay apart, also as subjects."""
