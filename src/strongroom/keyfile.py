@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace as changed
@@ -232,14 +233,15 @@ class KeyFile:
 
 
 def development_keys(
-    path: str | Path, now: int, realm: str = "development"
+    path: str | Path, now: int | None = None, realm: str = "development"
 ) -> tuple[KeyFile, bool]:
     """The key file at `path`, made if it is missing, and whether it was made now."""
     path = Path(path)
     made = False
     if not path.exists():
         with suppress(ConfigurationError):  # Another process made it in this moment.
-            write(path, generate(realm, now))
+            moment = time.time_ns() // 1_000_000 if now is None else now
+            write(path, generate(realm, moment))
             made = True
     return KeyFile(path), made
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Required, TypedDict, TypeVar, Unpack
 
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
@@ -43,6 +43,20 @@ SWEEP_INTERVAL = timedelta(minutes=10)
 _log = logging.getLogger("strongroom")
 
 KeySource = Keyring | KeyFile | str | os.PathLike[str]
+
+
+class Settings(TypedDict, total=False):
+    """What both managers are made from, besides the store."""
+
+    keys: Required[KeySource]
+    """A `Keyring`, a key file, or its path."""
+    policy: SessionPolicy | None
+    sinks: Iterable[EventSink] | None
+    """Where events go; without any, JSON lines in the logger `strongroom.events`."""
+    clock: Callable[[], int]
+    entropy: Callable[[int], bytes]
+    aead: Aead
+    codec: Codec
 
 
 class _Manager:
@@ -132,7 +146,7 @@ class SessionManager(_Manager):
     or call `start` and `stop`.
     """
 
-    def __init__(self, store: Store, **settings: Any) -> None:
+    def __init__(self, store: Store, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
         self.store = store
 
@@ -223,7 +237,7 @@ class SessionManager(_Manager):
 class AsyncSessionManager(_Manager):
     """Sessions for asynchronous code: the same calls as `SessionManager`, awaited."""
 
-    def __init__(self, store: AsyncStore, **settings: Any) -> None:
+    def __init__(self, store: AsyncStore, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
         self.store = store
         self._started = False
@@ -478,9 +492,7 @@ def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Fl
     """With a session to keep: it rotates if it is the subject's, and an attempt carries on (E2)."""
     visit = None if keep is None else visit_of(keep)
     if visit is None or visit.subject is None:
-        return (
-            yield from flows.end_subject(ctx, subject, reason=EndReason.CREDENTIAL, visit=visit)
-        )
+        return (yield from flows.reset_credentials(ctx, subject, visit))
     if visit.subject != subject:
         raise ConfigurationError(
             "The session to keep belongs to somebody else.",

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from .core import flows
 from .core.csrf_tokens import csrf_input
 from .core.errors import SignInRequired, StepUpRequired
-from .core.events import LoginFailed, StepUpAsked
+from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
 from .core.flows.listing import Report, SessionInfo, moment
 from .core.ops import Flow, Touch
 from .core.policy import ms
@@ -170,6 +170,12 @@ class Session(MutableMapping[str, Any]):
         return moment(min(visit.record.header.idle_deadline, visit.identity.absolute_deadline))
 
     @property
+    def ended_because(self) -> EndReason | None:
+        """Why the session that this browser still had a cookie for has ended, if it is known."""
+        refusal = self._seen().refusal
+        return refusal if isinstance(refusal, EndReason) else None
+
+    @property
     def unavailable(self) -> bool:
         """Whether the store does not answer: on public routes only, read-only, nobody known."""
         return self._seen().unavailable
@@ -227,9 +233,12 @@ class Session(MutableMapping[str, Any]):
         """
         return self._run("sign_out_others", _count(flows.end_others(self._seen())))
 
-    def credentials_changed(self) -> Action[int]:
-        """A password or another factor changed: end the others, rotate this one (ASVS 7.4.3)."""
-        flow = _count(flows.credentials_changed(self._seen()))
+    def credentials_changed(self, *, amr: str | Iterable[str] = ()) -> Action[int]:
+        """A password or another factor changed: end the others, rotate this one (ASVS 7.4.3).
+
+        `amr` names what was proved on the way, such as the old password: it counts from now.
+        """
+        flow = _count(flows.credentials_changed(self._seen(), _factors(amr)))
         return self._run("credentials_changed", flow)
 
     def hand_over(self) -> Action[str]:
@@ -281,6 +290,13 @@ class Session(MutableMapping[str, Any]):
         """What happened to the subject's sessions, newest first."""
         visit = self._seen()
         return self._run("history", flows.history(visit.ctx, _subject(visit), limit))
+
+    def note(self, what: str, **details: str | int | float | bool | None) -> None:
+        """Note something of your own in the events and the subject's history.
+
+        Never pass a secret: events are logged.
+        """
+        self._seen().note(ApplicationEvent, what=what, details=details)
 
     # Step-up.
 

@@ -55,6 +55,8 @@ def shown() -> dict[str, list[Shown]]:
     """The tests of each promise, found in docstrings."""
     found: dict[str, list[Shown]] = {promise: [] for promise in PROMISES}
     for path in sorted(each for root in SHOWN_IN for each in root.rglob("*.py")):
+        if path == Path(__file__):
+            continue  # Its examples name promises and show none.
         for name, docstring in _docstrings(ast.parse(path.read_text(encoding="utf-8"))):
             sentence = docstring.strip().partition("\n")[0]
             place = Shown(path.relative_to(ROOT).as_posix(), name, sentence)

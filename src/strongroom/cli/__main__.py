@@ -14,7 +14,7 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import keys, policy, sessions, store
+from . import doctor, keys, policy, sessions, store
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
@@ -23,12 +23,14 @@ COMMANDS: tuple[Command, ...] = (
     *sessions.COMMANDS,
     *policy.COMMANDS,
     *store.COMMANDS,
+    *doctor.COMMANDS,
 )
 GROUPS = {
     "keys": "what sessions are issued under",
     "sessions": "who is signed in, and ending it",
     "policy": "the limits in force",
     "store": "where sessions are kept",
+    "doctor": "what is wrong, and what to change",
 }
 _HELP = frozenset({"--help", "-h"})
 

@@ -11,7 +11,7 @@ import http.client
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -196,7 +196,7 @@ def _exchange(
 
 
 @contextlib.contextmanager
-def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Generator[None]:
     """A limit for all of it: a socket's own is for each read, and a slow server can drip."""
 
     def hang_up() -> None:

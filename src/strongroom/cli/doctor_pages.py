@@ -111,7 +111,10 @@ def _certificate(reply: Reply, way: Way, now: int) -> Iterator[Finding]:
 def _hsts(reply: Reply) -> Iterator[Finding]:
     header = reply.value("strict-transport-security")
     change = 'Send Strict-Transport-Security: "max-age=31536000; includeSubDomains".'
-    why = "Until a browser knows that the site is https only, its first request can go over http, where somebody on the way can plant cookies and pages (ASVS 3.4.1)."
+    why = (
+        "Until a browser knows that the site is https only, its first request can go over http, "
+        "where somebody on the way can plant cookies and pages (ASVS 3.4.1)."
+    )
     age = re.search(r"max-age=\"?([0-9]{1,12})", header or "", re.IGNORECASE)
     if header is None:
         yield warning(

@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -212,7 +212,7 @@ def _context(policy: SessionPolicy, ring: Keyring, out: Output) -> Context:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def _silent() -> Generator[None]:
     """What the library would log is among the findings already."""
     logger = logging.getLogger("strongroom")
     disabled, logger.disabled = logger.disabled, True

@@ -51,7 +51,7 @@ LIMITS: Mapping[str, str] = {
 
 NOT_LIMITS = frozenset(
     "profile reasons carry_over conflicts cookie_name clear_site_data origins proxies routes acr "
-    "sign_in_path".split()
+    "sign_in_path step_up_path".split()
 )
 """The settings that limit nothing. A test holds that every setting is in one of the two."""
 

@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from strongroom.core.errors import UsageError
 from strongroom.core.flows.listing import SessionInfo
@@ -227,11 +227,22 @@ _SHOWN_ELSEWHERE = frozenset(
 
 def _details(event: dict[str, Any]) -> str | None:
     details = [
-        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+        f"{name}: {_told(value)}"
         for name, value in event.items()
         if name not in _SHOWN_ELSEWHERE and value is not False
     ]
     return ", ".join(details) or None
+
+
+def _told(value: Any) -> str:
+    match value:
+        case list():
+            return ", ".join(map(str, cast("list[object]", value)))
+        case dict():
+            named = cast("dict[object, object]", value)
+            return ", ".join(f"{key}={each}" for key, each in named.items())
+        case _:
+            return str(value)
 
 
 def _subject(text: str) -> str:

@@ -6,6 +6,8 @@ stable `code`. None of it is cached, and none of it says more than the sentence 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 from dataclasses import dataclass
@@ -22,12 +24,23 @@ from .errors import (
     StrongroomError,
 )
 from .exchange import RequestFacts
+from .policy import SessionPolicy
 from .return_path import safe_next, sign_in_location
 from .stepup import Challenge
+
+__all__ = ["Answer", "answer", "safe_next"]
 
 RETRY_AFTER_SECONDS = 5
 
 Headers = list[tuple[bytes, bytes]]
+
+_STYLE = (
+    "body{font:1.1rem/1.6 system-ui;max-width:36rem;margin:15vh auto;padding:0 1rem;"
+    "color-scheme:light dark}"
+)
+# The page needs nothing from anywhere, and says so; the hash lets its own few rules through.
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_PAGE_POLICY = f"default-src 'none'; frame-ancestors 'none'; style-src 'sha256-{_STYLE_HASH}'"
 
 _TITLES = {
     401: "Please sign in",
@@ -46,10 +59,10 @@ class Answer:
     body: bytes
 
 
-def answer(error: StrongroomError, facts: RequestFacts, sign_in_path: str) -> Answer | None:
+def answer(error: StrongroomError, facts: RequestFacts, policy: SessionPolicy) -> Answer | None:
     """The response for this error, or None where it is the application's own mistake (500)."""
     if isinstance(error, SignInRequired | StepUpRequired | SessionEnded):
-        return _ask_to_sign_in(error, facts, sign_in_path)
+        return _ask_to_sign_in(error, facts, policy)
     if isinstance(error, StoreError):
         return _told(error, facts, 503, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
     if isinstance(error, CsrfRefused | RefusedError):
@@ -59,10 +72,12 @@ def answer(error: StrongroomError, facts: RequestFacts, sign_in_path: str) -> An
     return None
 
 
-def _ask_to_sign_in(error: StrongroomError, facts: RequestFacts, sign_in_path: str) -> Answer:
+def _ask_to_sign_in(error: StrongroomError, facts: RequestFacts, policy: SessionPolicy) -> Answer:
     """A person goes to the sign-in page and back; a program gets RFC 9470's 401."""
     if facts.wants_html:
-        location = sign_in_location(sign_in_path, _way_back(facts))
+        stepping_up = isinstance(error, StepUpRequired) and policy.step_up_path is not None
+        path = policy.step_up_path if stepping_up else None
+        location = sign_in_location(path or policy.sign_in_path, _way_back(facts))
         return Answer(303, [(b"location", location.encode("ascii")), *_common("text/html")], b"")
     challenge = getattr(error, "challenge", None)
     if isinstance(challenge, Challenge):
@@ -91,11 +106,12 @@ def _told(
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width">'
-        "<style>body{font:1.1rem/1.6 system-ui;max-width:36rem;margin:15vh auto;padding:0 1rem;"
-        "color-scheme:light dark}</style>"
+        f"<style>{_STYLE}</style>"
         f"<h1>{title}</h1>{sentences}"
     )
-    return Answer(status, [*_common("text/html; charset=utf-8"), *(headers or [])], page.encode())
+    policy = (b"content-security-policy", _PAGE_POLICY.encode())
+    told = [*_common("text/html; charset=utf-8"), policy, *(headers or [])]
+    return Answer(status, told, page.encode())
 
 
 def _json(status: int, problem: dict[str, Any], headers: Headers) -> Answer:

@@ -6,8 +6,8 @@ public session id and the subject, never a token, a digest or a header (P5, ASVS
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 
@@ -232,6 +232,17 @@ class AllSessionsEnded(Event):
     name = "session_all_ended"
     severity = "warning"
     by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationEvent(Event):
+    """Something that the application noted itself: `what` it was, and plain details."""
+
+    name = "application"
+    what: str
+    details: Mapping[str, str | int | float | bool | None] = field(
+        default_factory=dict[str, str | int | float | bool | None]
+    )
 
 
 def catalogue() -> list[type[Event]]:

@@ -116,6 +116,7 @@ class SessionPolicy:
     routes: Routes = field(default_factory=Routes)
     acr: AcrTable = NIST_AAL
     sign_in_path: str = "/sign-in"
+    step_up_path: str | None = None
 
     max_staleness: timedelta = timedelta(seconds=1)
     max_skew: timedelta = timedelta(seconds=2)
@@ -387,6 +388,10 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
             f"clear_site_data knows only {', '.join(sorted(_CLEARABLE))}.",
         ),
         (not policy.sign_in_path.startswith("/"), "sign_in_path must begin with '/'."),
+        (
+            policy.step_up_path is not None and not policy.step_up_path.startswith("/"),
+            "step_up_path must begin with '/', or be left out to use sign_in_path.",
+        ),
         (
             policy.profile is not None and policy.profile not in PROFILES,
             f"there is no profile {policy.profile!r}; there are {', '.join(PROFILES)}.",

@@ -274,6 +274,7 @@ class Visit:
             "session_id": self.session_id,
             "subject": None if self.identity is None else self.identity.subject,
             "address": self.facts.client,
+            "device": self.device().label,
         }
         self.events.append(event(**{**base, **details}))
 

@@ -114,7 +114,7 @@ class SessionMiddleware:
         self, error: StrongroomError, facts: RequestFacts, send: Send
     ) -> None:
         """Nothing was opened, so there is nothing to close: tell the client, or fail loudly."""
-        told = answer(error, facts, self.manager.policy.sign_in_path)
+        told = answer(error, facts, self.manager.policy)
         if told is None:
             raise error
         await send_answer(told, facts, send)
@@ -154,7 +154,7 @@ class Exchange:
                 await self.app(scope, self._receiving, self._sending)
         except StrongroomError as error:
             await self._undo()
-            told = answer(error, facts, self.manager.policy.sign_in_path)
+            told = answer(error, facts, self.manager.policy)
             if self.started or told is None or isinstance(error, UsageError):
                 raise
             await self._tell(told, failed=isinstance(error, OvertakenError))

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection
 
 from strongroom.session import Session
 
-from .starlette import SessionMiddleware, csrf_context, session_of
+from .starlette import SessionMiddleware, csrf_context, safe_next, session_of
 
 __all__ = [
     "CurrentSession",
@@ -26,6 +26,8 @@ __all__ = [
     "current_session",
     "require_recent_sign_in",
     "require_sign_in",
+    "safe_next",
+    "session_of",
 ]
 
 

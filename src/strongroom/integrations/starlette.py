@@ -10,12 +10,13 @@ from typing import Any
 
 from starlette.requests import HTTPConnection
 
+from strongroom.core.answers import safe_next
 from strongroom.core.errors import ConfigurationError
 from strongroom.session import Session
 
 from .asgi import SessionMiddleware
 
-__all__ = ["SessionMiddleware", "csrf_context", "session_of"]
+__all__ = ["SessionMiddleware", "csrf_context", "safe_next", "session_of"]
 
 
 def session_of(connection: HTTPConnection) -> Session:

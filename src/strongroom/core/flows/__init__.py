@@ -32,6 +32,7 @@ from .listing import (
     find_session,
     history,
     keep_history,
+    reset_credentials,
     sessions_of,
     sweep,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "open_visit",
     "plain_edits",
     "refuse_cross_site",
+    "reset_credentials",
     "save",
     "sessions_of",
     "sign_in",

@@ -22,6 +22,7 @@ from strongroom.core.csrf_rules import matches
 from strongroom.core.events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
 from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.core.ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
+from strongroom.core.policy import judge as judge_clocks
 from strongroom.core.record import EndReason, Kind, Record
 from strongroom.core.tokens import Token, successor
 from strongroom.core.visit import Visit
@@ -45,6 +46,7 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
         yield from abort(visit)
         visit.data.assigned = False
     else:
+        yield from _end_stray(visit)
         yield from save(visit, explicit=False)
         yield from end_superseded(visit)
         yield from _keep_alive(visit)
@@ -59,7 +61,20 @@ def abort(visit: Visit) -> Flow[None]:
     visit.superseded = []
     if visit.aborts is None:
         return
-    aborted, visit.aborts = visit.aborts, None
+    yield from _end_aborted(visit, visit.aborts)
+    visit.leave()
+    visit.cookie_locked = True
+
+
+def _end_stray(visit: Visit) -> Flow[None]:
+    """A sign-in was cancelled half-way, and the request went on: nobody ever gets its token."""
+    made, record = visit.aborts, visit.record
+    if made is not None and (record is None or record.session_id != made.session_id):
+        yield from _end_aborted(visit, made)
+
+
+def _end_aborted(visit: Visit, aborted: Record) -> Flow[None]:
+    visit.aborts = None
     # A sign-in that was cancelled half-way is not the session that the visit is in.
     identity = visit.ctx.open_identity(aborted)
     outcome = yield from end_record(visit, aborted, EndReason.ABORTED)
@@ -70,8 +85,6 @@ def abort(visit: Visit) -> Flow[None]:
             subject=None if identity is None else identity.subject,
             reason=EndReason.ABORTED.value,
         )
-    visit.leave()
-    visit.cookie_locked = True
 
 
 def needs_writing(visit: Visit) -> bool:
@@ -80,6 +93,7 @@ def needs_writing(visit: Visit) -> bool:
     return not (
         visit.data.is_untouched
         and visit.issue is None
+        and visit.aborts is None
         and not visit.superseded
         and (record is None or not (_touch_due(visit, record) or _renewal_due(visit, record)))
         and visit.verdict in (None, Verdict.CURRENT, Verdict.OVERLAP)
@@ -103,7 +117,7 @@ def plain_edits(visit: Visit) -> ResponseEdits:
             edits.headers.append((b"clear-site-data", cleared))
     elif visit.tossed and visit.facts.is_navigation:
         edits.cookies += ctx.cookie.render_deletions_wide(visit.facts.host or "")
-    elif visit.clear_cookie and visit.record is None:
+    elif visit.clear_cookie and visit.record is None and not visit.cookie_locked:
         edits.cookies.append(ctx.cookie.render_deletion())
     edits.no_store = edits.no_store or bool(edits.cookies)
     return edits
@@ -131,12 +145,21 @@ def _token_to_hand_out(visit: Visit) -> Flow[Token | None]:
     if visit.token is None or not _reaches_jar(visit.facts):
         return None
     found: Found | None = yield Find(visit.token.session_id, authoritative=True)
-    if found is None or not found.record.is_live:
+    if found is None or _is_over(visit, found):
         return None
     credential = found.record.header.credential
     if visit.issue is not None:
         return visit.issue if credential.current == visit.issue.digest else None
     return _same_successor(visit, credential, ctx.now())
+
+
+def _is_over(visit: Visit, found: Found) -> bool:
+    """Whether the visit's session is over by now, by its end, its clocks or the store's epoch."""
+    header, identity, ctx = found.record.header, visit.identity, visit.ctx
+    if identity is None:
+        return True
+    now, epoch = ctx.now(), found.store_epoch
+    return judge_clocks(header, identity, now, clocks=ctx.clocks, store_epoch=epoch) is not None
 
 
 def _same_successor(visit: Visit, credential: Credential, now: int) -> Token | None:
@@ -166,21 +189,25 @@ def _keep_alive(visit: Visit) -> Flow[None]:
 
 
 def _touch(visit: Visit, record: Record) -> Flow[None]:
+    """Activity is when the request came: a slow one does not revive a session that idled out."""
     ctx, identity = visit.ctx, visit.identity
     if identity is None:
         return
-    now = ctx.now()
+    seen = visit.opened_at
     idle, _absolute = ctx.clocks.lifetimes(identity.kind)
-    deadline = min(now + idle, identity.absolute_deadline)
+    deadline = min(seen + idle, identity.absolute_deadline)
     outcome: Outcome = yield Touch(
-        record.session_id, ctx.fresh(), now, deadline, ctx.clocks.purge_at(identity.kind, deadline)
+        record.session_id, ctx.fresh(), seen, deadline, ctx.clocks.purge_at(identity.kind, deadline)
     )
     if outcome.record is not None:
         visit.now_holds(outcome.record)
 
 
 def _note_use(visit: Visit) -> Flow[None]:
-    """First use and confirmation of the current token; they start the renewal's clocks (D1)."""
+    """First use and confirmation of the current token; they start the renewal's clocks (D1).
+
+    A use counts from when its request came: one that took long proves nothing of the jar since.
+    """
     ctx, record = visit.ctx, visit.record
     if record is None or visit.verdict is not Verdict.CURRENT or visit.token is None:
         return
@@ -189,7 +216,7 @@ def _note_use(visit: Visit) -> Flow[None]:
         return
     if credential.first_used_at == NEVER:
         changed = first_used(credential, now)
-    elif confirmation_due(credential, now, ctx.clocks.settle):
+    elif confirmation_due(credential, visit.opened_at, ctx.clocks.settle):
         changed = confirmed(credential, now)
     else:
         return
@@ -259,7 +286,7 @@ def _reseal(visit: Visit) -> Flow[None]:
 
 
 def _touch_due(visit: Visit, record: Record) -> bool:
-    return visit.ctx.now() - record.header.last_seen >= visit.ctx.clocks.touch
+    return visit.opened_at - record.header.last_seen >= visit.ctx.clocks.touch
 
 
 def _renewal_due(visit: Visit, record: Record) -> bool:

@@ -6,6 +6,7 @@ everybody costs one write (ASVS 7.4, 7.5).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -38,7 +39,7 @@ from strongroom.core.policy import ATTEMPT_MAX, judge, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.visit import Context, Visit
 
-from .signing import rotate
+from .signing import rotate, with_factors
 
 SWEEP_BATCH = 500
 _KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
@@ -63,6 +64,7 @@ class SessionInfo:
     created_at: datetime
     last_seen: datetime
     expires_at: datetime
+    authenticated_at: datetime
     factors: tuple[str, ...]
     acr: str | None
     ended_at: datetime | None = None
@@ -160,7 +162,8 @@ def end_subject(
     events: list[Event] = [
         _ended(now, each.session_id.hex(), subject, reason, by) for each in sessions
     ]
-    events.append(SignedOutEverywhere(at=now, subject=subject, ended=len(sessions), by=by))
+    if reason in (EndReason.EVERYWHERE, EndReason.OPERATOR):
+        events.append(SignedOutEverywhere(at=now, subject=subject, ended=len(sessions), by=by))
     return Report(len(sessions), tuple(events))
 
 
@@ -181,13 +184,24 @@ def end_others(visit: Visit, reason: EndReason = EndReason.EVERYWHERE) -> Flow[R
     return report
 
 
-def credentials_changed(visit: Visit) -> Flow[Report]:
-    """A factor of the signed-in subject changed: the others end, this one rotates (ASVS 7.4.3)."""
+def credentials_changed(visit: Visit, factors: Iterable[str] = ()) -> Flow[Report]:
+    """A factor of the signed-in subject changed: the others end, this one rotates (ASVS 7.4.3).
+
+    `factors` were proved on the way, such as the old password: they count from now.
+    """
     report = yield from end_others(visit, EndReason.CREDENTIAL)
     assert visit.identity is not None  # noqa: S101 - `end_others` asked for it
-    yield from rotate(visit, visit.identity)
+    yield from rotate(visit, with_factors(visit, visit.identity, factors))
+    visit.attempt_open = False
     visit.note(CredentialsChanged, ended=report.ended)
     return report
+
+
+def reset_credentials(ctx: Context, subject: str, visit: Visit | None = None) -> Flow[Report]:
+    """A factor was changed from outside any session of the subject: everything it has ends."""
+    report = yield from end_subject(ctx, subject, reason=EndReason.CREDENTIAL, visit=visit)
+    event = CredentialsChanged(at=ctx.now(), subject=subject, ended=report.ended)
+    return Report(report.ended, (*report.events, event))
 
 
 def end_everybody(ctx: Context, *, by: str | None = None) -> Flow[Report]:
@@ -269,6 +283,9 @@ def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | No
         created_at=moment(identity.created_at),
         last_seen=moment(record.header.last_seen),
         expires_at=moment(min(idle_deadline, identity.absolute_deadline)),
+        authenticated_at=moment(
+            max((each.at for each in identity.events), default=identity.created_at)
+        ),
         factors=tuple(each.amr for each in identity.events),
         acr=ctx.policy.acr.derive(identity.events, remembered),
         ended_at=_ended_at(record, identity, reason, ctx.now()),

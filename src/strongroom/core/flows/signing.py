@@ -106,7 +106,6 @@ def sign_in(
     visit.note(SessionCreated, kind=identity.kind.name.lower())
     visit.note(
         LoginSuccess,
-        device=identity.device.label,
         factors=tuple(each.amr for each in proved),
         pending=pending,
     )
@@ -121,13 +120,20 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
         SignInRequired: nobody is signed in.
         SessionEnded: the session ended in the meantime, or its rotations are used up.
     """
-    proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
-    identity = _signed_in(visit)
-    events = _merged(identity.events, proved)
-    changed = replace(identity, kind=Kind.AUTHENTICATED, events=events, device=visit.device())
-    yield from rotate(visit, changed)
+    proved = tuple(dict.fromkeys(factors))
+    yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
     visit.attempt_open = False
-    visit.note(SteppedUp, factors=tuple(each.amr for each in proved))
+    visit.note(SteppedUp, factors=proved)
+
+
+def with_factors(visit: Visit, identity: Identity, factors: Iterable[str]) -> Identity:
+    """The identity once these factors were proved now: authenticated, on this device."""
+    now = visit.ctx.now()
+    proved = tuple(AuthenticationEvent(each, now) for each in dict.fromkeys(factors))
+    if not proved:
+        return identity
+    events = _merged(identity.events, proved)
+    return replace(identity, kind=Kind.AUTHENTICATED, events=events, device=visit.device())
 
 
 def rotate(visit: Visit, identity: Identity) -> Flow[None]:

@@ -31,6 +31,8 @@ def checkpoint(connection: sqlite3.Connection) -> None:
 class Checkpointer:
     """Runs `work` in a thread soon after a `wake`, and at most once per interval."""
 
+    _thread: Thread | None
+
     def __init__(self, work: Callable[[], None], interval: float = INTERVAL_SECONDS) -> None:
         self._work = work
         self._interval = interval
@@ -64,7 +66,7 @@ class Checkpointer:
         self._lock = Lock()
         self._written = Event()
         self._stopping = Event()
-        self._thread: Thread | None = None
+        self._thread = None
         self._pid = os.getpid()
 
     def _start(self) -> None:
