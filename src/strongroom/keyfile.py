@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import os
 import secrets
 import sys
@@ -26,6 +27,7 @@ from .core.errors import ConfigurationError
 from .core.sealing import SECRET_LENGTH, Key, Keyring
 
 _VERSION = 1
+_log = logging.getLogger("strongroom")
 
 
 def generate(realm: str, now: int) -> Keyring:
@@ -211,6 +213,7 @@ class KeyFile:
         self.path = Path(path)
         self._stamp: tuple[int, int, int] | None = None
         self._ring: Keyring | None = None
+        self._complained = False
 
     def current(self) -> Keyring:
         """The keyring as it is now.
@@ -225,9 +228,13 @@ class KeyFile:
             if self._ring is None or stamp != self._stamp:
                 self._ring = read(self.path)
                 self._stamp = stamp
-        except (OSError, ConfigurationError):
+                self._complained = False
+        except (OSError, ConfigurationError) as error:
             if self._ring is None:
                 self._ring = read(self.path)
+            elif not self._complained:
+                self._complained = True
+                _log.error("The keys stay as they were, because the file cannot be read: %s", error)
         assert self._ring is not None  # noqa: S101 - `read` returned or raised
         return self._ring
 

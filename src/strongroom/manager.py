@@ -38,7 +38,6 @@ from .telemetry.logging import LoggingSink
 
 R = TypeVar("R")
 
-KEYS_VARIABLE = "STRONGROOM_KEYS"
 SWEEP_INTERVAL = timedelta(minutes=10)
 _log = logging.getLogger("strongroom")
 

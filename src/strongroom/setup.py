@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
+from . import keyfile
 from .core.errors import ConfigurationError
 from .core.events import EventSink
 from .core.policy import SessionPolicy
 from .manager import AsyncSessionManager, KeySource, SessionManager
 from .stores.urls import open_async_store, open_store
+
+KEYS_VARIABLE = "STRONGROOM_KEYS"
+"""Where the keys may stand as JSON, for machines without files: `strongroom keys generate --print`
+writes it."""
 
 
 def async_manager(
@@ -42,6 +48,9 @@ def sync_manager(
 
 
 def _both(store: str | None, keys: KeySource | None) -> tuple[str, KeySource]:
+    in_environment = os.environ.get(KEYS_VARIABLE)
+    if keys is None and in_environment:
+        keys = keyfile.loads(in_environment, f"${KEYS_VARIABLE}")
     if store is not None and keys is not None:
         return store, keys
     raise ConfigurationError(

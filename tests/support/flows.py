@@ -86,6 +86,11 @@ class Reply:
         return self.visit
 
     @property
+    def here_signed_out(self) -> bool:
+        """Whether it says that somebody was signed out."""
+        return self.visit is not None and self.visit.signed_out
+
+    @property
     def subject(self) -> str | None:
         """Who was signed in when it was answered."""
         return None if self.visit is None else self.visit.subject

@@ -71,8 +71,12 @@ class Key:
     retired_at: int | None = None
 
     def is_retired(self, now: int) -> bool:
-        """Whether everything issued under this key has ended."""
-        return self.retired_at is not None and now >= self.retired_at
+        """Whether everything issued under this key has ended.
+
+        A key without its secret is retired whatever the clock says: a clock that went back must not
+        make keys out of nothing.
+        """
+        return self.retired_at is not None and (not self.secret or now >= self.retired_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ class Keyring:
             (len(self.store_secret) < SECRET_LENGTH, "its store secret is shorter than 32 bytes"),
             (
                 any(
-                    key.retired_at is None and len(key.secret) < SECRET_LENGTH for key in self.keys
+                    (key.secret or key.retired_at is None) and len(key.secret) < SECRET_LENGTH
+                    for key in self.keys
                 ),
                 "a key that is in use is shorter than 32 bytes",
             ),

@@ -288,14 +288,12 @@ def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | No
         ),
         factors=tuple(each.amr for each in identity.events),
         acr=ctx.policy.acr.derive(identity.events, remembered),
-        ended_at=_ended_at(record, identity, reason, ctx.now()),
+        ended_at=_ended_at(record, identity, reason),
         end_reason=reason,
     )
 
 
-def _ended_at(
-    record: Record, identity: Identity, reason: EndReason | None, now: int
-) -> datetime | None:
+def _ended_at(record: Record, identity: Identity, reason: EndReason | None) -> datetime | None:
     if reason is None:
         return None
     if record.header.ended_at:
@@ -304,7 +302,8 @@ def _ended_at(
         EndReason.IDLE: record.header.idle_deadline,
         EndReason.ABSOLUTE: identity.absolute_deadline,
     }
-    return moment(deadlines.get(reason, now))
+    # Everybody was signed out at once by one write, which left no time in any record.
+    return moment(deadlines[reason]) if reason in deadlines else None
 
 
 def _require(visit: Visit) -> tuple[str, Record]:

@@ -300,18 +300,19 @@ def _end_before(
     aborts: Record | None,
 ) -> Flow[None]:
     """End the session that this one takes over from. If that fails, undo the sign-in (E4)."""
+    is_anonymous = identity is not None and identity.kind is Kind.ANONYMOUS
     try:
-        if old is not None and identity is not None:
-            if identity.kind is Kind.ANONYMOUS:
-                visit.superseded.append(old.session_id)
-            else:
-                yield from _supersede(visit, old.session_id, identity)
+        if old is not None and identity is not None and not is_anonymous:
+            yield from _supersede(visit, old.session_id, identity)
         if visit.orphan is not None:
             yield from _end_orphan(visit, visit.orphan, subject)
             visit.orphan = None
     except StoreError:
         yield from _undo_insert(visit, aborts)
         raise
+    # Last, when nothing can fail any more: else a failed sign-in would cost the visitor their cart.
+    if old is not None and is_anonymous:
+        visit.superseded.append(old.session_id)
 
 
 def _supersede(visit: Visit, session_id: bytes, identity: Identity) -> Flow[None]:
