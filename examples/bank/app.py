@@ -15,7 +15,7 @@ from starlette.responses import Response
 from strongroom import AsyncSessionManager, SessionPolicy, open_async_store
 from strongroom.adapters import system_clock
 from strongroom.core.events import EventSink
-from strongroom.integrations.starlette import SessionMiddleware, session_of
+from strongroom.integrations.fastapi import SessionMiddleware, session_of
 from strongroom.keyfile import development_keys
 
 from .accounts import Accounts

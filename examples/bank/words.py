@@ -31,6 +31,20 @@ ENDED = {
 }
 """Why a session ended, as the end of a sentence that begins with "Ended:"."""
 
+ENDED_HERE = {
+    EndReason.IDLE: "You were signed out, because nothing was done here for a while.",
+    EndReason.ABSOLUTE: "You were signed out: no session lasts longer than a working day.",
+    EndReason.REVOKED: "You signed this device out from another one.",
+    EndReason.OPERATOR: "The bank signed this device out.",
+    EndReason.EVERYWHERE: "You signed out everywhere else, from another device.",
+    EndReason.REUSE: "You were signed out, because somebody used an old copy of this session’s "
+    "key. Sign in, and look at “What happened”.",
+    EndReason.EVICTED: "You were signed out here, because you signed in on many other devices.",
+    EndReason.CREDENTIAL: "Your password was changed, so this device was signed out.",
+    EndReason.STORE_RESET: "The bank signed everybody out.",
+}
+"""What the sign-in page says to somebody who did not sign out themselves."""
+
 HAPPENED = {
     "authn_login_success": "You signed in",
     "authn_login_fail": "A wrong password was entered",
@@ -48,7 +62,14 @@ HAPPENED = {
 }
 """What a customer is told. A sign-in and its new session are one thing here, not two."""
 
+NOTED = {
+    "email_changed": "You changed your e-mail address",
+    "money_moved": "You moved money",
+}
+"""What the bank itself notes in the history, with `session.note`."""
+
 NOT_TOLD = {
+    "application",
     "authz_fail",
     "crypt_decrypt_fail",
     "session_all_ended",
@@ -60,7 +81,8 @@ NOT_TOLD = {
     "session_use_after_expire",
     "sys_store_unavailable",
 }
-"""For the operator, or told already: each session that ended is an event of its own."""
+"""For the operator, or told already: each session that ended is an event of its own. What the
+application notes is told by its own name."""
 
 _SEVERE = {"warning", "critical"}
 
@@ -86,11 +108,11 @@ def tell(event: Mapping[str, Any], devices: Mapping[str, str]) -> Told | None:
     `devices` are labels by session id: a session that was ended from elsewhere did not say itself
     what it runs on.
     """
-    what = HAPPENED.get(event["event"])
+    what = HAPPENED.get(event["event"]) or NOTED.get(event.get("what", ""))
     if what is None:
         return None
     device = event.get("device") or devices.get(event.get("session_id", ""))
-    details = (device, event.get("address"), _why(event), _how_many(event))
+    details = (_noted(event), device, event.get("address"), _why(event), _how_many(event))
     return Told(
         at=datetime.fromtimestamp(event["at"] / 1000, UTC),
         what=what,
@@ -104,6 +126,12 @@ def _why(event: Mapping[str, Any]) -> str | None:
     if event["event"] not in ("session_ended", "session_expired"):
         return None
     return ENDED[EndReason(event["reason"])]
+
+
+def _noted(event: Mapping[str, Any]) -> str | None:
+    if event.get("what") != "money_moved":
+        return None
+    return f"{euros(event['details']['cents'])} to {event['details']['to']}"
 
 
 def _how_many(event: Mapping[str, Any]) -> str | None:

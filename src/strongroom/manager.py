@@ -333,14 +333,16 @@ class AsyncSessionManager(_Manager):
         """Whether the visit's session is live now: for open sockets and streams (E8)."""
         if visit.record is None or visit.identity is None:
             return True
+        ctx = self.context
         found: Found | None = await self.store.find(Find(visit.record.session_id))
-        if found is None:
+        identity = None if found is None else ctx.open_identity(found.record)
+        if found is None or identity is None:
             return False
         over = judge_clocks(
             found.record.header,
-            visit.identity,
+            identity,
             self.clock(),
-            clocks=self.context.clocks,
+            clocks=ctx.clocks,
             store_epoch=found.store_epoch,
         )
         return over is None

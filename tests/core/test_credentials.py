@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.core.kit import KEYS, NOW, a_token, following
 
 from strongroom.core.credentials import (
     NEVER,
@@ -30,6 +29,7 @@ from strongroom.core.tokens import (
     generation_of,
     successor,
 )
+from tests.core.kit import KEYS, NOW, a_token, following
 
 GRACE = 30_000
 SETTLE = 60_000

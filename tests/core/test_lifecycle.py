@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.core.kit import NOW
 
 from strongroom.core import lifecycle
 from strongroom.core.ops import GONE, AtLimit, EndSubject, InsertRefusal, Limit, Outcome
@@ -23,6 +22,7 @@ from strongroom.testing.records import (
     an_end,
     an_insert,
 )
+from tests.core.kit import NOW
 
 OPS: dict[str, Callable[[Record], lifecycle.Change]] = {
     "touch": a_touch,

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.kit import CODEC, NOW, a_key, a_sealer, unlocked
 
 from strongroom.core.credentials import ChangedBy, Credential
 from strongroom.core.errors import StoreError, UnreadableRecord
@@ -28,6 +27,7 @@ from strongroom.core.record import (
 )
 from strongroom.core.sealing import UnlockedKeys
 from strongroom.testing.records import a_record
+from tests.core.kit import CODEC, NOW, a_key, a_sealer, unlocked
 
 DIGESTS = st.binary(min_size=16, max_size=16)
 STAMPS = st.binary(min_size=8, max_size=8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.kit import NOW, a_key, a_keyring, a_sealer, unlocked
 
 from strongroom.core.errors import ConfigurationError
 from strongroom.core.record import data_bound
@@ -18,6 +17,7 @@ from strongroom.core.sealing import (
     bound_to,
 )
 from strongroom.core.tokens import Token, TokenRefusal, hmac_sha512, mint, parse
+from tests.core.kit import NOW, a_key, a_keyring, a_sealer, unlocked
 
 KEY = b"k" * 32
 

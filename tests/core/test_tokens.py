@@ -8,7 +8,6 @@ import string
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.core.kit import KEYS, a_token, following, token_keys
 
 from strongroom.core.tokens import (
     DIGEST_BYTES,
@@ -32,6 +31,7 @@ from strongroom.core.tokens import (
     rotation_of,
     successor,
 )
+from tests.core.kit import KEYS, a_token, following, token_keys
 
 ALPHABET = (string.ascii_letters + string.digits + "-_").encode()
 SIXTEEN = st.binary(min_size=16, max_size=16)

@@ -122,7 +122,7 @@ def prepared(stage: Stage) -> Callable[[], Worlds]:
 def check_no_late_cookie(world: World, fates: Fates, log: Log) -> None:
     """No reply whose cookie was decided after its session ended hands one out (F1)."""
     for name, reply in replies(fates).items():
-        if reply.cookie:
+        if reply.cookie and world.over(reply.cookie) is not None:
             ended = log.ended(world.token(reply.cookie).session_id)
             assert log.last(name) < ended, f"{name} hands out a cookie of an ended session"
 

@@ -158,7 +158,7 @@ def test_a_sign_in_whose_store_fails_is_undone(name: str) -> None:
         )
     }
     make = scenario(staged(name), meeting, check_nobody_half_in)
-    assert interleavings(make, with_faults=True) > 8
+    assert interleavings(make, with_faults=True) > 7
 
 
 def test_the_old_session_outlives_a_sign_in_that_could_not_end_it() -> None:

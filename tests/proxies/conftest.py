@@ -12,8 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from strongroom import keyfile
+from strongroom.adapters import system_clock
 from tests.proxies.servers import (
-    App,
     Certificates,
     Proxy,
     edge_caddy,
@@ -21,12 +23,10 @@ from tests.proxies.servers import (
     shop,
 )
 
-from strongroom import keyfile
-from strongroom.adapters import system_clock
-
 ONE_READER = "--no-proxy-headers"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Real servers take their time, and are started once: in one worker."""
     for item in items:
@@ -106,21 +106,21 @@ def certificates(folder: Path) -> Certificates:
 
 
 @pytest.fixture(scope="session")
-def app(folder: Path, keys: Path) -> Iterator[App]:
-    """The application as the pages say: one trusted proxy, and one reader of its headers."""
+def app(folder: Path, keys: Path) -> Iterator[int]:
+    """The application as the pages say: one trusted proxy, one reader of its headers -> port."""
     with shop(folder, keys, ONE_READER, networks=["127.0.0.1"]) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
-def nginx_edge(folder: Path, certificates: Certificates, app: App) -> Iterator[Proxy]:
+def nginx_edge(folder: Path, certificates: Certificates, app: int) -> Iterator[Proxy]:
     """nginx in front of it."""
-    with edge_nginx(folder, certificates, app.port) as proxy:
+    with edge_nginx(folder, certificates, app) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="session")
-def caddy_edge(folder: Path, certificates: Certificates, app: App) -> Iterator[Proxy]:
+def caddy_edge(folder: Path, certificates: Certificates, app: int) -> Iterator[Proxy]:
     """Caddy in front of it."""
-    with edge_caddy(folder, certificates, app.port) as proxy:
+    with edge_caddy(folder, certificates, app) as proxy:
         yield proxy

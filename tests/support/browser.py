@@ -99,8 +99,9 @@ class Pending:
         self._sent: list[bytes] = []
         self._headers: HeaderList = []
         self._status: int | None = None
-        self._finished = asyncio.Event()
         self.started = asyncio.Event()
+        self.complete = asyncio.Event()
+        """The last part of the body has come."""
         self.lost = False
         """The network drops the response: its cookies never reach the jar."""
         self.held = False
@@ -142,11 +143,6 @@ class Pending:
         status = 500 if self._status is None else self._status
         return Response(status, self._headers, b"".join(self._sent), self.error)
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the last part of the body has come."""
-        return self._finished.is_set()
-
     async def _run(self, scope: Message) -> None:
         try:
             await self._browser.app(scope, self._receive, self._send)
@@ -157,7 +153,7 @@ class Pending:
         if self._chunks:
             body = self._chunks.pop(0)
             return {"type": "http.request", "body": body, "more_body": bool(self._chunks)}
-        waiting = [asyncio.ensure_future(e.wait()) for e in (self._gone, self._finished)]
+        waiting = [asyncio.ensure_future(e.wait()) for e in (self._gone, self.complete)]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -166,7 +162,7 @@ class Pending:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        if self._gone.is_set() or self._finished.is_set():
+        if self._gone.is_set() or self.complete.is_set():
             raise OSError("the client has gone")
         if message["type"] == "http.response.start":
             assert self._status is None, "a response starts once"
@@ -178,7 +174,7 @@ class Pending:
         elif message["type"] == "http.response.body":
             self._sent.append(message.get("body", b""))
             if not message.get("more_body", False):
-                self._finished.set()
+                self.complete.set()
 
     def _keep_cookies(self) -> None:
         self._browser.seen.append(self)
@@ -256,6 +252,8 @@ class Browser:
     agent: str = FIREFOX
     address: str | None = "203.0.113.7"
     old: bool = False
+    spec_version: str = "2.3"
+    """The server's: from 2.4 on, `send` raises where the client has gone."""
     extra: HeaderList = field(default_factory=list)
     seen: list[Pending] = field(default_factory=list)
     """Every request whose response has started."""
@@ -393,7 +391,7 @@ class Browser:
         raw, _, query = path.partition("?")
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "asgi": {"version": "3.0", "spec_version": self.spec_version},
             "http_version": "1.1",
             "method": method,
             "scheme": urlsplit(self.origin).scheme,

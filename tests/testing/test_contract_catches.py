@@ -10,6 +10,11 @@ from typing import Any
 from unittest import SkipTest
 
 import pytest
+
+from strongroom.core.errors import StrongroomError
+from strongroom.stores.base import Store
+from strongroom.stores.memory import MemoryStore
+from strongroom.testing.contract import AsyncStoreContract, StoreContract
 from tests.testing.mutants import (
     SEEN_BY,
     Broken,
@@ -20,11 +25,6 @@ from tests.testing.mutants import (
     SweepsTooEarly,
     TakesAnyKeys,
 )
-
-from strongroom.core.errors import StrongroomError
-from strongroom.stores.base import Store
-from strongroom.stores.memory import MemoryStore
-from strongroom.testing.contract import AsyncStoreContract, StoreContract
 
 
 def suite(store: type[MemoryStore]) -> type[StoreContract]:

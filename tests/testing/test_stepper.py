@@ -6,7 +6,6 @@ from collections.abc import Callable
 from math import comb
 
 import pytest
-from tests.testing.toys import opened, scenario
 
 from strongroom.core.ops import End, Find, Flow, Found, Op, Outcome, Touch
 from strongroom.core.record import Record
@@ -20,6 +19,7 @@ from strongroom.testing import (
     replay,
 )
 from strongroom.testing.records import a_record, a_replace, a_touch, an_end, an_insert
+from tests.testing.toys import opened, scenario
 
 SECRET = b"a secret that must not be shown"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.testing.toys import faulty, opened, scenario
 
 from strongroom.core.errors import StoreUnavailable
 from strongroom.core.ops import Find, Flow
@@ -17,6 +16,7 @@ from strongroom.testing import (
     replay,
 )
 from strongroom.testing.records import a_touch, an_end
+from tests.testing.toys import faulty, opened, scenario
 
 
 def end_and_believe(record: Record) -> Flow[None]:

@@ -11,6 +11,7 @@ from examples.bank.accounts import NotEnoughMoney
 from examples.bank.desk import AtDesk, CurrentAccount
 from examples.bank.forms import Filled, Text
 from examples.bank.words import euros
+from strongroom.integrations.fastapi import CurrentSession
 
 router = APIRouter()
 
@@ -35,6 +36,7 @@ async def move_page(desk: AtDesk, account: CurrentAccount) -> Response:
 @router.post("/move")
 async def move(
     desk: AtDesk,
+    session: CurrentSession,
     account: CurrentAccount,
     to: Text = "",
     amount: Text = "",
@@ -58,6 +60,7 @@ async def move(
             await desk.accounts.move(
                 account.id, recipient.id, cents, message, at=desk.clock(), reference=once
             )
+            session.note("money_moved", cents=cents, to=recipient.username)
             return desk.go("/account", f"{euros(cents)} went to {recipient.name}.")
         except NotEnoughMoney:
             form.refuse("amount", "There is not that much in your account.")

@@ -25,12 +25,15 @@ async def email_page(desk: AtDesk, account: CurrentAccount) -> Response:
 
 
 @router.post("/email", dependencies=[RecentSignIn])
-async def change_email(desk: AtDesk, account: CurrentAccount, email: Text = "") -> Response:
+async def change_email(
+    desk: AtDesk, session: CurrentSession, account: CurrentAccount, email: Text = ""
+) -> Response:
     form = Filled(email=email)
     address = form.email()
     if form.errors:
         return desk.page("email.html", 422, form=form)
     await desk.accounts.set_email(account.id, address)
+    session.note("email_changed")
     return desk.go("/settings", f"From now on we write to {address}.")
 
 
@@ -50,17 +53,18 @@ async def change_password(
 ) -> Response:
     """Whoever else is signed in may be the reason for the change, so they are signed out."""
     form = Filled()
-    try:
-        async with session.authenticating(account.id):
-            await desk.passwords.check(account, password)
-            await session.elevate()
-    except WrongPassword:
-        form.refuse("password", "This is not your present password.")
     form.new_password(new_password, again, account.username)
     if form.errors:
         return desk.page("password.html", 422, form=form, account=account)
-    await desk.accounts.set_password(account.id, await desk.passwords.hash(new_password))
-    ended = await session.credentials_changed()
+    try:
+        async with session.authenticating(account.id):
+            await desk.passwords.check(account, password)
+            hashed = await desk.passwords.hash(new_password)
+            await desk.accounts.set_password(account.id, hashed)
+            ended = await session.credentials_changed(amr="pwd")
+    except WrongPassword:
+        form.refuse("password", "This is not your present password.")
+        return desk.page("password.html", 422, form=form, account=account)
     others = "No other device was signed in."
     if ended:
         others = f"{counted(ended, 'other device')} {'was' if ended == 1 else 'were'} signed out."

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
 from examples.bank.accounts import UsernameTaken
-from examples.bank.desk import RECENT, AtDesk, CurrentAccount, remember
+from examples.bank.desk import AtDesk, CurrentAccount, remember
 from examples.bank.forms import Filled, Text
 from examples.bank.passwords import WrongPassword
-from strongroom.core.return_path import safe_next
-from strongroom.core.stepup import Satisfied
-from strongroom.integrations.fastapi import CurrentSession
+from examples.bank.words import ENDED_HERE
+from strongroom.integrations.fastapi import CurrentSession, safe_next
 
 HOME = "/account"
+CONFIRM = "/confirm"
 WELCOME_CENTS = 100_00
 
 WayOn = Annotated[str, Query(alias="next")]
@@ -33,13 +33,12 @@ async def front(desk: AtDesk, session: CurrentSession) -> Response:
 
 @router.get("/sign-in")
 async def sign_in_page(desk: AtDesk, session: CurrentSession, way_on: WayOn = HOME) -> Response:
-    """Strongroom sends people here: to sign in, or to confirm that it is them (step-up)."""
+    """Strongroom sends people here who are not signed in; they are told why, if it is known."""
     way_on = safe_next(way_on, HOME)
-    if not session.is_authenticated:
-        return desk.page("sign_in.html", form=Filled(username=""), next=way_on)
-    if isinstance(session.step_up(max_age=RECENT), Satisfied):
+    if session.is_authenticated:
         return desk.go(way_on)
-    return desk.page("confirm.html", form=Filled(), next=way_on)
+    ended = ENDED_HERE.get(session.ended_because) if session.ended_because else None
+    return desk.page("sign_in.html", form=Filled(username=""), next=way_on, ended=ended)
 
 
 @router.post("/sign-in")
@@ -64,7 +63,13 @@ async def sign_in(
     return desk.go(way_on)
 
 
-@router.post("/confirm")
+@router.get(CONFIRM)
+async def confirm_page(desk: AtDesk, account: CurrentAccount, way_on: WayOn = HOME) -> Response:
+    """Strongroom sends people here whose sign-in is too long ago (the policy's step_up_path)."""
+    return desk.page("confirm.html", form=Filled(), next=safe_next(way_on, HOME))
+
+
+@router.post(CONFIRM)
 async def confirm(
     desk: AtDesk,
     session: CurrentSession,

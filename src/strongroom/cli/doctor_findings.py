@@ -98,8 +98,9 @@ def _wrapped(text: str, indent: int = 0) -> list[str]:
 def _summary(problems: int, warnings: int) -> str:
     if not problems and not warnings:
         return "Nothing is wrong."
-    return f"{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}."
+    told = f"{_counted(problems, 'problem')}, {_counted(warnings, 'warning')}."
+    return told[:1].upper() + told[1:]
 
 
 def _counted(count: int, noun: str) -> str:
-    return f"{count or 'No'} {noun}{'' if count == 1 else 's'}"
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"

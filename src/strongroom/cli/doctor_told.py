@@ -99,7 +99,7 @@ def check_told(way: Way, place: Place, proof: str, now: int) -> Iterator[Finding
             return
         lies = {
             "X-Forwarded-For": LIE_ADDRESS,
-            "X-Forwarded-Proto": "http" if place.scheme == "https" else "https",
+            "X-Forwarded-Proto": "http" if first["scheme"] == "https" else "https",
             "X-Forwarded-Host": LIE_HOST,
             "Forwarded": f"for={LIE_ADDRESS};proto=http;host={LIE_HOST}",
         }
@@ -154,7 +154,7 @@ def _clock(told: Told, now: int) -> Iterator[Finding]:
 
 def _scheme(told: Told, place: Place) -> Finding:
     if told["scheme"] == place.scheme:
-        return ok("scheme", f"The application sees {place.scheme}, as the browser does.")
+        return ok("scheme", f"The application sees the scheme {place.scheme}, as the browser does.")
     return problem(
         "scheme",
         f"The browser uses {place.scheme}, and the application sees {told['scheme']}.",
@@ -192,7 +192,7 @@ def _change_scheme(told: Told) -> str:
 
 def _host(told: Told, place: Place) -> Finding:
     if told["host"] == place.netloc:
-        return ok("host", f"The application sees {place.netloc}, as the browser does.")
+        return ok("host", f"The application sees the host {place.netloc}, as the browser does.")
     if place.origin in told["origins"]:
         return ok(
             "host",
@@ -303,24 +303,31 @@ def _csrf(told: Told, place: Place) -> Iterator[Finding]:
             change="Have the proxy pass Origin on.",
         )
         return
-    refused = [
-        (what, told[name])
-        for name, what in (("csrf", "A form's POST"), ("websocket", "A WebSocket handshake"))
-        if told[name]["verdict"] != "allow"
-    ]
-    if not refused:
-        yield ok("csrf", f"Requests from {place.origin} are taken for the application's own.")
-        return
-    what, decision = refused[0]
-    yield problem(
-        "csrf",
-        f"{what} from {place.origin} itself would be refused ({decision['rule']}).",
-        why=f"{decision['reason']} This is so where a browser sends no Fetch Metadata.",
-        change="Mend scheme and host above"
-        + (
-            "." if told["origins"] else f', or state it: SessionPolicy(origins=("{place.origin}",))'
-        ),
+    change = "Mend scheme and host above"
+    change += (
+        "." if told["origins"] else f', or state it: SessionPolicy(origins=("{place.origin}",))'
     )
+    for name, what in (("csrf", "A form's POST"), ("websocket", "A WebSocket handshake")):
+        decision = told[name]
+        if decision["verdict"] != "allow":
+            yield problem(
+                "csrf",
+                f"{what} from {place.origin} itself would be refused ({decision['rule']}).",
+                why=f"{decision['reason']} This is so where a browser sends no Fetch Metadata.",
+                change=change,
+            )
+            return
+    if told["csrf"]["cross_site"]:
+        yield problem(
+            "csrf",
+            f"A form's POST from {place.origin} itself could not sign anybody in.",
+            why="It passes by `origins`, and its Origin is not the scheme and host that the "
+            "application sees, so no session may begin. This is so where a browser sends no Fetch "
+            "Metadata.",
+            change="Mend scheme and host as well: the application must see what the browser asks.",
+        )
+        return
+    yield ok("csrf", f"Requests from {place.origin} are taken for the application's own.")
 
 
 def _cookie_there(told: Told, sent: SetCookie) -> Finding:

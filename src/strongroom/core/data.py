@@ -26,7 +26,7 @@ Changes = Mapping[str, bytes | None]
 class SessionData(MutableMapping[str, Any]):
     """Values by name. Loaded when first looked at, decoded when a value is first read."""
 
-    __slots__ = ("_codec", "_deleted", "_guard", "_live", "_load", "_stored", "assigned")
+    __slots__ = ("_codec", "_deleted", "_guard", "_live", "_load", "_read", "_stored", "assigned")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class SessionData(MutableMapping[str, Any]):
         self._guard = guard
         self._stored: Encoded = {}
         self._live: dict[str, Any] = {}
+        self._read: dict[str, Any] = {}
         self._deleted: set[str] = set()
         self.assigned = False
         """Whether something was assigned or deleted since the last save."""
@@ -52,8 +53,12 @@ class SessionData(MutableMapping[str, Any]):
             return self._live[key]
         if key in self._deleted:
             raise KeyError(key)
+        if key in self._read:
+            return self._read[key]
         value = self._codec.decode(self._encoded()[key])
-        self._live[key] = value
+        # What cannot change by itself need not be compared at the end.
+        kept = self._live if isinstance(value, list | dict) else self._read
+        kept[key] = value
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -76,6 +81,7 @@ class SessionData(MutableMapping[str, Any]):
         if key not in self:
             raise KeyError(key)
         self._live.pop(key, None)
+        self._read.pop(key, None)
         self.assigned = True
         if key in self._stored:
             self._deleted.add(key)
@@ -99,11 +105,12 @@ class SessionData(MutableMapping[str, Any]):
         self._guard()
         self._deleted.update(self._encoded())
         self._live.clear()
+        self._read.clear()
         self.assigned = True
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nobody has looked: then there is nothing to compare."""
+        """Whether there is nothing to compare: nothing assigned, deleted, or able to change."""
         return not self._live and not self._deleted
 
     def changes(self) -> Changes:
@@ -143,6 +150,7 @@ class SessionData(MutableMapping[str, Any]):
             if stored.get(key) != self._encode(key, self._live[key]):
                 del self._live[key]
         self._load = None
+        self._read.clear()
         self._stored = dict(stored)
         self._deleted.clear()
         self.assigned = False

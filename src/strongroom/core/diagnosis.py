@@ -133,7 +133,7 @@ def _cookie_names(facts: RequestFacts) -> list[str]:
     return [name.decode("latin-1")[:_LONGEST] for name, _value in pairs[:_MOST_NAMES]]
 
 
-def _would_be(ctx: Context, facts: RequestFacts, *, websocket: bool) -> dict[str, str]:
+def _would_be(ctx: Context, facts: RequestFacts, *, websocket: bool) -> dict[str, Any]:
     """The decision if the same request were a form's POST, or a handshake, with its Origin alone.
 
     Without Fetch Metadata, because this is where the scheme and host that we believe in decide.
@@ -150,7 +150,12 @@ def _would_be(ctx: Context, facts: RequestFacts, *, websocket: bool) -> dict[str
     )
     # A token on every body is the application's own wish, and says nothing of the way here.
     decision = decide(asked, replace(ctx.policy.csrf, token_on_every_body=False, json_paths=()))
-    return {"verdict": decision.verdict, "rule": decision.rule, "reason": decision.reason}
+    return {
+        "verdict": decision.verdict,
+        "rule": decision.rule,
+        "reason": decision.reason,
+        "cross_site": asked.is_cross_site,
+    }
 
 
 def _plain(content_type: bytes) -> list[tuple[bytes, bytes]]:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from strongroom.core.errors import StoreError
+from strongroom.core.errors import StoreError, UnreadableRecord
 from strongroom.core.visit import Visit
 from strongroom.manager import AsyncSessionManager
 
@@ -51,14 +51,18 @@ class Watch:
         if visit.record is None:
             await app(scope, receive, send)
             return
+        closing: list[asyncio.Task[None]] = []
+        last = {"type": "websocket.close", "code": ENDED_CODE}
+        gone = {"type": "websocket.disconnect", "code": ENDED_CODE}
         with self._watching(visit) as ended:
-            await app(
-                scope,
-                _receive_until(
-                    ended, receive, {"type": "websocket.disconnect", "code": ENDED_CODE}
-                ),
-                _send_until(ended, send, {"type": "websocket.close", "code": ENDED_CODE}),
-            )
+            try:
+                await app(
+                    scope,
+                    _receive_until(ended, receive, gone),
+                    _send_until(ended, send, last, closing),
+                )
+            finally:
+                _drop(ended, closing)
 
     def stream(self, visit: Visit, receive: Receive, send: Send) -> tuple[Receive, Send]:
         """The two ends of a stream of events, cut when the session ends."""
@@ -67,9 +71,17 @@ class Watch:
         ended = asyncio.Event()
         self._open[ended] = visit
         self._ask()
+        # A stream in which nothing happens is not waiting to send, so it is closed from here.
+        last = {"type": "http.response.body", "body": b"", "more_body": False}
+        closing = [asyncio.create_task(_close_when(ended, send, last))]
+
+        def over(_: asyncio.Task[Any]) -> None:
+            _drop(ended, closing)
+            self._open.pop(ended, None)
+
         task = asyncio.current_task()
         if task is not None:
-            task.add_done_callback(lambda _: self._open.pop(ended, None))
+            task.add_done_callback(over)
         return _receive_until(ended, receive, {"type": "http.disconnect"}), _cut(ended, send)
 
     @contextlib.contextmanager
@@ -96,6 +108,8 @@ class Watch:
                     if not await self._manager.still_lives(visit):
                         ended.set()
                         self._open.pop(ended, None)
+                except UnreadableRecord:
+                    _log.warning("Whether an open session still lives cannot be read")
                 except StoreError:
                     _log.warning("The store did not say whether open sessions still live")
                     break
@@ -122,21 +136,30 @@ def _receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Rec
     return receiving
 
 
-def _send_until(ended: asyncio.Event, send: Send, last: Message) -> Send:
-    """As `send`, and the moment the session ends, the close; afterwards nothing goes out."""
-    closing: list[asyncio.Task[None]] = []
+async def _close_when(ended: asyncio.Event, send: Send, last: Message) -> None:
+    await ended.wait()
+    with contextlib.suppress(Exception):  # The client may have gone by itself.
+        await send(dict(last))
 
-    async def close_when_ended() -> None:
-        await ended.wait()
-        with contextlib.suppress(Exception):  # The client may have gone by itself.
-            await send(dict(last))
+
+def _drop(ended: asyncio.Event, closing: list[asyncio.Task[None]]) -> None:
+    """Nothing is left to close; but a close that is on its way goes out."""
+    if not ended.is_set():
+        for task in closing:
+            task.cancel()
+
+
+def _send_until(
+    ended: asyncio.Event, send: Send, last: Message, closing: list[asyncio.Task[None]]
+) -> Send:
+    """As `send`, and the moment the session ends, the close; afterwards nothing goes out."""
 
     async def sending(message: Message) -> None:
         if ended.is_set():
             return
         await send(message)
         if message["type"] == "websocket.accept":
-            closing.append(asyncio.ensure_future(close_when_ended()))
+            closing.append(asyncio.create_task(_close_when(ended, send, last)))
         elif message["type"] == "websocket.close":
             for task in closing:
                 task.cancel()

@@ -110,11 +110,7 @@ def plain_edits(visit: Visit) -> ResponseEdits:
         edits.cookies.append(ctx.pre_cookie.render(visit.pre_session.hex(), None))
     if visit.signed_out:
         edits.cookies.append(ctx.cookie.render_deletion())
-        if visit.has_pre_session:
-            edits.cookies.append(ctx.pre_cookie.render_deletion())
-        if ctx.policy.clear_site_data:
-            cleared = clear_site_data(ctx.policy.clear_site_data)
-            edits.headers.append((b"clear-site-data", cleared))
+        _clear_site(visit, edits)
     elif visit.tossed and visit.facts.is_navigation:
         edits.cookies += ctx.cookie.render_deletions_wide(visit.facts.host or "")
     elif visit.clear_cookie and visit.record is None and not visit.cookie_locked:
@@ -123,12 +119,25 @@ def plain_edits(visit: Visit) -> ResponseEdits:
     return edits
 
 
+def _clear_site(visit: Visit, edits: ResponseEdits) -> None:
+    """What else goes at a sign-out, whether or not a new session begins right behind it (F4)."""
+    ctx = visit.ctx
+    if visit.has_pre_session:
+        edits.cookies.append(ctx.pre_cookie.render_deletion())
+    if ctx.policy.clear_site_data:
+        cleared = clear_site_data(ctx.policy.clear_site_data)
+        edits.headers.append((b"clear-site-data", cleared))
+
+
 def _edits(visit: Visit) -> Flow[ResponseEdits]:
     token = yield from _token_to_hand_out(visit)
     if token is None:
         return plain_edits(visit)
+    signed_out = visit.signed_out
     visit.clear_cookie = visit.signed_out = False
     edits = plain_edits(visit)
+    if signed_out:
+        _clear_site(visit, edits)
     edits.cookies.append(visit.ctx.cookie.render(token.text, None))
     if visit.aborts is not None and visit.has_pre_session:
         # The form token from before sign-in must be worth nothing afterwards (G2).

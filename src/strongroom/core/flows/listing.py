@@ -143,7 +143,7 @@ def end_subject(
     """End a subject's sessions but `keep`, in one step that sign-ins are ordered by (P15).
 
     An authentication that goes on in the same `visit` carries the new epoch: a reset of the
-    password ends everything and then signs in (E2).
+    password ends everything and then signs in (E2). A first factor from before it counts no more.
     """
     now = ctx.now()
     epoch = ctx.fresh()
@@ -158,6 +158,8 @@ def end_subject(
     )
     if visit is not None and visit.attempt is not None and visit.attempt.subject == subject:
         visit.attempt = replace(visit.attempt, epoch=epoch)
+    if visit is not None and visit.kind is Kind.PENDING and _is_of(visit, subject):
+        visit.leave()
     sessions = [each.record for each in ended if each.record.header.kind.is_signed_in]
     events: list[Event] = [
         _ended(now, each.session_id.hex(), subject, reason, by) for each in sessions
@@ -165,6 +167,10 @@ def end_subject(
     if reason in (EndReason.EVERYWHERE, EndReason.OPERATOR):
         events.append(SignedOutEverywhere(at=now, subject=subject, ended=len(sessions), by=by))
     return Report(len(sessions), tuple(events))
+
+
+def _is_of(visit: Visit, subject: str) -> bool:
+    return visit.identity is not None and visit.identity.subject == subject
 
 
 def account_disabled(ctx: Context, subject: str, *, by: str | None = None) -> Flow[Report]:

@@ -17,6 +17,7 @@ from strongroom.core.errors import (
     SignInOvertaken,
     SignInRequired,
     StoreError,
+    StoreUnavailable,
     UsageError,
 )
 from strongroom.core.events import (
@@ -181,6 +182,12 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     Without a session there is nothing to end; no other session is ever touched (P13).
     """
     _check_can_issue(visit)
+    if visit.unavailable:
+        raise StoreUnavailable(
+            "Nobody can be signed out while the store does not answer.",
+            why="The session would live on, and its owner believe that it had ended.",
+            hint="Let the 503 be seen, and try again in a moment.",
+        )
     record, identity = visit.record, visit.identity
     if record is not None and identity is not None:
         yield from end_record(visit, record, reason)
@@ -303,7 +310,10 @@ def _end_before(
     is_anonymous = identity is not None and identity.kind is Kind.ANONYMOUS
     try:
         if old is not None and identity is not None and not is_anonymous:
-            yield from _supersede(visit, old.session_id, identity)
+            ended = yield from _supersede(visit, old.session_id, identity)
+            if not ended and identity.kind is Kind.PENDING and identity.subject == subject:
+                yield from _undo_insert(visit, aborts)
+                raise _overtaken("The first factor's session ended before the second was proved")
         if visit.orphan is not None:
             yield from _end_orphan(visit, visit.orphan, subject)
             visit.orphan = None
@@ -315,7 +325,7 @@ def _end_before(
         visit.superseded.append(old.session_id)
 
 
-def _supersede(visit: Visit, session_id: bytes, identity: Identity) -> Flow[None]:
+def _supersede(visit: Visit, session_id: bytes, identity: Identity) -> Flow[bool]:
     outcome = yield from _end_id(visit, session_id, EndReason.SUPERSEDED, identity.kind)
     if outcome.applied:
         visit.note(
@@ -324,6 +334,7 @@ def _supersede(visit: Visit, session_id: bytes, identity: Identity) -> Flow[None
             subject=identity.subject,
             reason=EndReason.SUPERSEDED.value,
         )
+    return outcome.applied
 
 
 def _end_orphan(visit: Visit, token: Token, subject: str) -> Flow[None]:

@@ -31,7 +31,11 @@ def checkpoint(connection: sqlite3.Connection) -> None:
 class Checkpointer:
     """Runs `work` in a thread soon after a `wake`, and at most once per interval."""
 
+    _lock: Lock
+    _written: Event
+    _stopping: Event
     _thread: Thread | None
+    _pid: int
 
     def __init__(self, work: Callable[[], None], interval: float = INTERVAL_SECONDS) -> None:
         self._work = work

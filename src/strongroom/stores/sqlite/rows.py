@@ -7,15 +7,14 @@ all values are parameters.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from strongroom.core.errors import UnreadableRecord
 from strongroom.core.ops import Append, Epochs, Found, HistoryEntry
 from strongroom.core.record import NO_EPOCH, NO_SUBJECT, Record, decode_header
 
-from .schema import PURGE_SLOT_BITS
+from .schema import PURGE_SLOT_BITS, one_view
 
 
 class Row(NamedTuple):
@@ -179,23 +178,14 @@ def replace_subject_epoch(
 
 def epochs(connection: sqlite3.Connection, subject_key: bytes) -> Epochs:
     """The subject's epoch and the store's, in one view of the file."""
-    with _one_view(connection):
+    with one_view(connection):
         return Epochs(subject_epoch(connection, subject_key), store_epoch(connection))
 
 
 def snapshot_of(connection: sqlite3.Connection, subject_key: bytes) -> tuple[list[Row], bytes]:
     """The subject's rows and the store's epoch, in one view of the file."""
-    with _one_view(connection):
+    with one_view(connection):
         return of_subject(connection, subject_key), store_epoch(connection)
-
-
-@contextmanager
-def _one_view(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
 
 
 def as_found(records: Iterable[Record], epoch: bytes) -> tuple[Found, ...]:

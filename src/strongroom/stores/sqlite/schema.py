@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from strongroom.core.errors import StoreMismatch, StoreUnavailable
@@ -89,14 +90,15 @@ def prepare(connection: sqlite3.Connection, identity: bytes, path: Path) -> None
         StoreUnavailable: its file system cannot carry a write-ahead log.
         sqlite3.Error: it cannot be read or written; BUSY where waiting may help.
     """
-    _check_application(connection, path)
+    with one_view(connection):
+        _check_application(connection, path)
     _use_write_ahead_log(connection, path)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("BEGIN IMMEDIATE")
     try:
         _check_application(connection, path)
         _migrate(connection, identity)
-        check(connection, identity, path)
+        _check(connection, identity, path)
         # A database that cannot be written is found out now. BEGIN does not: on a read-only file
         # it begins a read and says nothing. This removes nothing, but would need to be able to.
         connection.execute("DELETE FROM store WHERE id <> 1")
@@ -113,6 +115,21 @@ def check(connection: sqlite3.Connection, identity: bytes, path: Path) -> None:
     Raises:
         StoreMismatch: it is not, in one sentence.
     """
+    with one_view(connection):
+        _check(connection, identity, path)
+
+
+@contextmanager
+def one_view(connection: sqlite3.Connection) -> Generator[None, None, None]:
+    """Let all that is read within come from one moment, whoever else writes."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _check(connection: sqlite3.Connection, identity: bytes, path: Path) -> None:
     _check_application(connection, path)
     if _pragma(connection, "user_version") != len(MIGRATIONS):
         raise _foreign(path, "it has no session tables")
