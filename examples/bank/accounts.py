@@ -50,6 +50,12 @@ LEFT JOIN accounts ON accounts.id = iif(recipient = :id, sender, recipient)
 WHERE sender = :id OR recipient = :id ORDER BY transfers.id DESC LIMIT :limit
 """
 
+_FORGET = (
+    "DELETE FROM transfers WHERE sender = (SELECT id FROM accounts WHERE username = ?)",
+    "DELETE FROM transfers WHERE recipient = (SELECT id FROM accounts WHERE username = ?)",
+    "DELETE FROM accounts WHERE username = ?",
+)
+
 
 class UsernameTaken(Exception):
     """Somebody else has this username."""
@@ -123,6 +129,16 @@ class Accounts:
         """What the next sign-in is checked against."""
         change = "UPDATE accounts SET password_hash = ? WHERE id = ?"
         await self._do(lambda db: db.execute(change, (password_hash, account_id)))
+
+    async def forget(self, usernames: list[str]) -> None:
+        """Remove accounts and every transfer that they took part in."""
+        given = [(username,) for username in usernames]
+
+        def work(db: sqlite3.Connection) -> None:
+            for statement in _FORGET:
+                db.executemany(statement, given)
+
+        await self._do(work)
 
     async def balance(self, account_id: str) -> int:
         """What the account holds, in cents."""

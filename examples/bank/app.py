@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,12 +19,16 @@ from strongroom.adapters import system_clock
 from strongroom.core.events import EventSink
 from strongroom.integrations.fastapi import SessionMiddleware, session_of
 from strongroom.keyfile import development_keys
+from strongroom.manager import KeySource
+from strongroom.telemetry.logging import LoggingSink
 
 from .accounts import Accounts
+from .attacks.stage import ACCOUNTS, SESSIONS, Stage
+from .attacks.watching import counted_store, overhear
 from .desk import Bank, Desk
 from .headers import SecurityHeaders
 from .passwords import Passwords
-from .views import devices, money, settings, signing
+from .views import attacker, devices, money, settings, signing
 
 KEYS = "strongroom.keys"
 
@@ -34,23 +40,35 @@ def create_app(
     clock: Callable[[], int] = system_clock,
     sinks: Iterable[EventSink] | None = None,
     hasher: PasswordHasher | None = None,
+    keys: KeySource | None = None,
 ) -> FastAPI:
     """The bank with everything that it keeps in `data_dir`: keys, sessions, accounts.
 
-    Without a policy it is the one for development, on http://localhost only. Tests hand in a clock
-    and a cheap hasher.
+    Without a policy it is the one for development, on http://localhost only; then the attacker's
+    desk is open, too. Tests hand in a clock and a cheap hasher.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    policy = policy or SessionPolicy.for_development()
-    keys, _made = development_keys(data_dir / KEYS, clock(), realm="bank")
-    store = open_async_store(f"sqlite:///{quote(str(data_dir / 'sessions.db'))}")
-    manager = AsyncSessionManager(store, keys=keys, policy=policy, clock=clock, sinks=sinks)
+    policy = replace(policy or SessionPolicy.for_development(), step_up_path=signing.CONFIRM)
+    if keys is None:
+        keys, _made = development_keys(data_dir / KEYS, clock(), realm="bank")
+    store = open_async_store(f"sqlite:///{quote(str(data_dir / SESSIONS))}")
+    heard = (LoggingSink(),) if sinks is None else tuple(sinks)
+    if policy.development:
+        store, heard = counted_store(store), (*heard, overhear)
+    manager = AsyncSessionManager(store, keys=keys, policy=policy, clock=clock, sinks=heard)
+    accounts = Accounts(data_dir / ACCOUNTS)
 
     app = FastAPI(openapi_url=None)  # Pages for people: there is no API to describe.
-    app.state.bank = Bank(Accounts(data_dir / "bank.db"), Passwords(hasher), clock)
+    app.state.manager = manager
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     for pages in (signing, money, settings, devices):
         app.include_router(pages.router)
+    stage = None
+    if policy.development:
+        another = partial(create_app, policy=policy, sinks=(), hasher=hasher)
+        stage = Stage(app, data_dir, accounts, manager, keys, another)
+        app.include_router(attacker.router)
+    app.state.bank = Bank(accounts, Passwords(hasher), clock, stage)
     app.add_exception_handler(HTTPException, _not_here)
     app.add_middleware(SessionMiddleware, manager=manager)
     app.add_middleware(SecurityHeaders, https=not policy.development)

@@ -26,6 +26,7 @@ from strongroom.integrations.fastapi import (
 
 from . import words
 from .accounts import Account, Accounts
+from .attacks.stage import Stage
 from .passwords import Passwords
 
 RECENT = timedelta(minutes=5)
@@ -36,6 +37,7 @@ templates.env.trim_blocks = templates.env.lstrip_blocks = True
 templates.env.filters["ago"] = words.ago
 templates.env.filters["counted"] = words.counted
 templates.env.filters["euros"] = words.euros
+templates.env.filters["status"] = words.status
 templates.env.filters["local"] = lambda moment: moment.astimezone()
 
 
@@ -46,6 +48,8 @@ class Bank:
     accounts: Accounts
     passwords: Passwords
     clock: Callable[[], int]
+    stage: Stage | None
+    """Where attacks are played: with the development policy only."""
 
 
 class Desk:
@@ -54,6 +58,7 @@ class Desk:
     def __init__(self, request: Request, session: CurrentSession) -> None:
         bank: Bank = request.app.state.bank
         self.accounts, self.passwords, self.clock = bank.accounts, bank.passwords, bank.clock
+        self.stage = bank.stage
         self._request = request
         self._session = session
 
@@ -65,7 +70,7 @@ class Desk:
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
         """A page, with what was to be said on it."""
         said = self._session.pop("said", None) if "said" in self._session else None
-        context |= {"said": said, "now": self.now}
+        context |= {"said": said, "now": self.now, "attacks_open": self.stage is not None}
         return templates.TemplateResponse(self._request, template, context, status_code=status)
 
     def go(self, path: str, said: str | None = None) -> Response:

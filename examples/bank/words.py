@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from http import HTTPStatus
 from typing import Any
 
 from strongroom import EndReason
@@ -158,3 +159,8 @@ def euros(cents: int) -> str:
     """`€ 1,234.50`, with a real minus sign."""
     sign = "−" if cents < 0 else ""
     return f"{sign}€\N{NO-BREAK SPACE}{abs(cents) // 100:,}.{abs(cents) % 100:02}"
+
+
+def status(code: int) -> str:
+    """`303 See Other`."""
+    return f"{code} {HTTPStatus(code).phrase}"

@@ -10,6 +10,7 @@ import math
 import os
 import time
 from datetime import datetime
+from enum import Enum
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -64,7 +65,8 @@ class MsgpackCodec:
     """MessagePack by msgspec, restricted to what comes back as it went in.
 
     None, bool, int of 64 bits, float, str, bytes, datetime with a zone, list, tuple (comes back as
-    a list) and dict with str or int keys. Anything else is refused, never quietly converted.
+    a list) and dict with str or int keys; subclasses come back as the plain type. Anything else,
+    enumerations too, is refused.
     """
 
     def __init__(self) -> None:
@@ -100,6 +102,9 @@ _PLAIN = (str, bytes, bool, int, float, type(None))
 
 def _check(value: object, where: str, depth: int) -> None:
     """Refuse what MessagePack would convert in silence (sets, UUIDs, dataclasses, ...)."""
+    if isinstance(value, Enum):
+        # It would come back as a plain str or int that equals it, and is not it.
+        raise _refused(where, value)
     if isinstance(value, _PLAIN):
         if isinstance(value, float) and math.isnan(value):
             # NaN is unequal to itself, so it would look changed on every request.

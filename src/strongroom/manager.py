@@ -265,9 +265,7 @@ class AsyncSessionManager(_Manager):
     async def stop(self) -> None:
         """Stop sweeping and close the store. Twice is a no-op."""
         housekeeping, self._housekeeping = self._housekeeping, None
-        if housekeeping is not None:
-            housekeeping.cancel()
-            await asyncio.gather(housekeeping, return_exceptions=True)
+        await end_task(housekeeping)
         if self._started:
             self._started = False
             self._starting = None
@@ -433,6 +431,8 @@ class Awaitable(Generic[R]):
 
     def result(self) -> R:
         """There is no result before the action was awaited."""
+        self._runner.waiting.discard(self)
+        self.discard()
         raise ActionNotAwaited(
             f"session.{self.name}(...) has no result yet.",
             why="In `async def` it happens when it is awaited.",
@@ -465,8 +465,14 @@ class AsyncRunner:
         future: Future[R] = asyncio.run_coroutine_threadsafe(work, self._loop)
         return Done(future.result())
 
+    def forget(self) -> None:
+        """The request has failed: what was not awaited will not be."""
+        for action in self.waiting:
+            action.discard()
+        self.waiting.clear()
+
     def check(self) -> None:
-        """At the response's start: everything that was called must have been awaited.
+        """At the response's start and at its end: what was called must have been awaited.
 
         Raises:
             ActionNotAwaited: something was not, and so did not happen.
@@ -474,14 +480,19 @@ class AsyncRunner:
         if not self.waiting:
             return
         names = sorted(action.name for action in self.waiting)
-        for action in self.waiting:
-            action.discard()
-        self.waiting.clear()
+        self.forget()
         raise ActionNotAwaited(
             f"session.{names[0]}(...) was called in `async def` without `await`.",
             why="It did not happen, so the session is not what the code believes.",
             hint=f"Write: await session.{names[0]}(...)",
         )
+
+
+async def end_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task of ours and wait for its end. One of another event loop ended with that."""
+    if task is not None and task.get_loop() is asyncio.get_running_loop():
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def visit_of(session: Session) -> Visit:

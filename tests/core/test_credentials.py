@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from strongroom.core.credentials import (
+    HANDING_OUT,
     NEVER,
     ChangedBy,
     Credential,
@@ -15,6 +16,7 @@ from strongroom.core.credentials import (
     confirmed,
     create,
     first_used,
+    handed_out_again,
     judge,
     next_rotation,
     renewal_allowed,
@@ -32,7 +34,7 @@ from strongroom.core.tokens import (
 from tests.core.kit import KEYS, NOW, a_token, following
 
 GRACE = 30_000
-SETTLE = 60_000
+SETTLE = 90_000
 FIRST, SECOND, THIRD = (a_token(), following(a_token()), following(following(a_token())))
 FOURTH = following(THIRD)
 
@@ -71,7 +73,7 @@ def elevated(*, confirmed_at: int = NEVER) -> tuple[Credential, Token]:
 
 def said(credential: Credential, token: Token, now: int) -> Verdict:
     """What the table says, with the default grace."""
-    return judge(credential, token, now, GRACE)
+    return judge(credential, token, now, GRACE, SETTLE)
 
 
 @pytest.mark.parametrize("later", [0, GRACE, 10**12])
@@ -110,11 +112,36 @@ def test_no_token_equals_an_absent_digest() -> None:
 
 @pytest.mark.parametrize("later", [0, GRACE - 1, GRACE, SETTLE, 10**12])
 def test_the_previous_token_works_until_the_new_one_is_confirmed(later: int) -> None:
-    """Row 3: the same successor is handed out again, for as long as it takes (P11)."""
+    """Row 3: a response that was lost is made up for, however late the client asks (P11)."""
     assert said(after_renewal(), FIRST, NOW + later) is Verdict.SUCCESSOR
-    used = first_used(after_renewal(), NOW)
-    assert said(used, FIRST, NOW + later) is Verdict.SUCCESSOR
     assert Verdict.SUCCESSOR.accepted
+
+
+@pytest.mark.parametrize(
+    ("later", "verdict"),
+    [
+        (0, Verdict.SUCCESSOR),
+        (HANDING_OUT * SETTLE - 1, Verdict.SUCCESSOR),
+        (HANDING_OUT * SETTLE, Verdict.QUIET),
+        (10**12, Verdict.QUIET),
+    ],
+)
+def test_a_successor_that_was_used_is_not_handed_out_for_ever(later: int, verdict: Verdict) -> None:
+    """A crash is made up for; putting off the confirmation without end would hide a thief (D1)."""
+    used = first_used(after_renewal(), NOW)
+    assert said(used, FIRST, NOW + later) is verdict
+
+
+def test_a_successor_that_is_handed_out_again_settles_anew() -> None:
+    """`settle` runs from the last time that the client got it, once it was used (D1)."""
+    lost = after_renewal()
+    assert handed_out_again(lost, NOW + 5) == lost, "it was never used, so nothing ran yet"
+    used = first_used(lost, NOW)
+    again = handed_out_again(used, NOW + SETTLE - 1)
+    assert not confirmation_due(again, NOW + SETTLE, SETTLE)
+    assert confirmation_due(again, NOW + 2 * SETTLE - 1, SETTLE)
+    safe = confirmed(used, NOW)
+    assert handed_out_again(safe, NOW + 5) == safe, "a confirmation never moves"
 
 
 @pytest.mark.parametrize(
@@ -206,8 +233,8 @@ def test_the_right_generation_with_another_digest_ends_nothing() -> None:
 
 def test_grace_may_be_zero() -> None:
     """Zero is a value: the overlap ends with the confirmation."""
-    assert judge(after_confirmation(), FIRST, NOW, 0) is Verdict.REUSE_RECENT
-    assert judge(after_renewal(), FIRST, NOW, 0) is Verdict.SUCCESSOR
+    assert judge(after_confirmation(), FIRST, NOW, 0, SETTLE) is Verdict.REUSE_RECENT
+    assert judge(after_renewal(), FIRST, NOW, 0, SETTLE) is Verdict.SUCCESSOR
 
 
 def test_exactly_the_four_kind_verdicts_are_accepted() -> None:

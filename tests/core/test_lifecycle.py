@@ -220,7 +220,7 @@ def test_an_outdated_epoch_is_refused_and_none_is_not_asked() -> None:
 @pytest.mark.parametrize("there", range(5))
 def test_a_limit_is_kept(rule: AtLimit, there: int) -> None:
     """With two allowed: room for one more, or refused, or as many evicted as are too many."""
-    others = [a_record(now=NOW + n, last_seen=NOW - n) for n in range(there)]
+    others = [a_record(now=NOW + n, last_seen=NOW - n, store_epoch=EPOCH) for n in range(there)]
     answer = inserted(a_record(), *others, limit=Limit(2, rule))
     excess = max(0, there + 1 - 2)
     if rule is AtLimit.REFUSE:
@@ -234,9 +234,14 @@ def test_a_limit_is_kept(rule: AtLimit, there: int) -> None:
 
 
 def test_what_does_not_count_towards_a_limit() -> None:
-    """Only live, signed-in sessions that are not idle-expired count, to the millisecond (C5)."""
-    idle, fresh = (a_record(idle_deadline=NOW + each) for each in (0, 1))
-    ended = lifecycle.end(a_record(), EndReason.LOGOUT, NOW, NOW, b"r" * 8)
-    remembered = a_record(kind=Kind.REMEMBERED)
-    others = [a_record(kind=kind) for kind in (Kind.ANONYMOUS, Kind.PENDING, Kind.HAND_OVER)]
-    assert lifecycle.counted((idle, fresh, ended, remembered, *others), NOW) == [fresh, remembered]
+    """Only live, signed-in sessions of this store's epoch that are not idle-expired count (C5)."""
+    idle, fresh = (a_record(idle_deadline=NOW + each, store_epoch=EPOCH) for each in (0, 1))
+    ended = lifecycle.end(a_record(store_epoch=EPOCH), EndReason.LOGOUT, NOW, NOW, b"r" * 8)
+    before_everybody_was_signed_out = a_record(store_epoch=b"another!")
+    remembered = a_record(kind=Kind.REMEMBERED, store_epoch=EPOCH)
+    others = [
+        a_record(kind=kind, store_epoch=EPOCH)
+        for kind in (Kind.ANONYMOUS, Kind.PENDING, Kind.HAND_OVER)
+    ]
+    records = (idle, fresh, ended, before_everybody_was_signed_out, remembered, *others)
+    assert lifecycle.counted(records, NOW, EPOCH) == [fresh, remembered]

@@ -95,7 +95,7 @@ def test_the_next_change_of_a_state_is_known() -> None:
         ("r", KEY, (a_key(1), a_key(1, issue_from=5)), "twice"),
         ("r", KEY, (Key(256, KEY, 0, 0),), "0 to 255"),
         ("r", KEY, (Key(-1, KEY, 0, 0),), "0 to 255"),
-        ("r", KEY, (Key(1, KEY[:31], 0, 0),), "shorter than 32"),
+        ("r", KEY, (Key(1, KEY[:31], 0, 0),), "32 to 64"),
     ],
 )
 def test_a_keyring_that_is_not_safe_is_refused(

@@ -22,12 +22,12 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
-from examples.bank import words
-from examples.bank.app import create_app
 from starlette.testclient import TestClient
 
+from examples.bank import words
+from examples.bank.app import create_app
 from strongroom import EndReason, SessionPolicy, TrustedProxies
-from strongroom.core.events import Event, catalogue
+from strongroom.core.events import ApplicationEvent, Event, catalogue
 from strongroom.testing import FrozenClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -426,6 +426,38 @@ def test_signing_out_makes_the_cookie_worthless(town: Town) -> None:
     assert not set(kept) & set(clara.cookies)
     clara.cookies = kept
     assert clara.go("/account").text.startswith("Sign in")
+
+
+def test_the_sign_in_page_says_why_a_session_ended(town: Town) -> None:
+    """Whoever was signed out from elsewhere is told so; whoever signed out themselves is not."""
+    clara = town.customer("clara")
+    phone = town.browser(SAFARI)
+    phone.sign_in()
+    kept = dict(phone.cookies)
+    clara.go("/devices")
+    clara.submit("/devices/end-others")
+    assert "You signed out everywhere else" in phone.go("/account").text
+    phone.sign_in()
+    phone.submit("/sign-out")
+    phone.cookies = kept
+    clara.submit("/sign-out")
+    assert "signed out" not in clara.go("/sign-in").text
+
+
+def test_what_the_customer_did_stands_in_the_history(town: Town) -> None:
+    """What the bank itself notes is told beside the sign-ins, in the bank's own words."""
+    town.customer("bob")
+    clara = town.customer("clara")
+    clara.go("/move")
+    clara.submit("/move", to="bob", amount="7")
+    clara.go("/settings/email")
+    clara.submit("/settings/email", email="c@example.net")
+    page = clara.go("/activity").text
+    assert "You moved money" in page
+    assert "€ 7.00 to bob" in page
+    assert "You changed your e-mail address" in page
+    noted = {event.what for event in town.events if isinstance(event, ApplicationEvent)}
+    assert noted == set(words.NOTED)
 
 
 def test_an_account_that_is_gone_is_signed_out(town: Town, tmp_path: Path) -> None:

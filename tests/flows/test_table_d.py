@@ -36,7 +36,7 @@ from tests.support.flows import (
 )
 
 from strongroom.core import flows
-from strongroom.core.credentials import ChangedBy, Verdict
+from strongroom.core.credentials import HANDING_OUT, ChangedBy, Verdict
 from strongroom.core.errors import SessionEnded
 from strongroom.core.events import (
     GenerationsUsedUp,
@@ -53,6 +53,7 @@ from strongroom.core.tokens import MAX_RENEWAL, MAX_ROTATION, Token, generation_
 from strongroom.stores.memory import MemoryStore
 from strongroom.testing import Fates, interleavings
 
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/605.1.15"
 
 
@@ -124,18 +125,37 @@ def test_adoption_meets_a_client_with_the_token_before() -> None:
     assert interleavings(scenario(Prepared(stage), meeting, check), cap=60_000) > 20
 
 
-@pytest.mark.parametrize("later", [0, GRACE, SETTLE, HOUR // 4])
+@pytest.mark.parametrize("later", [0, GRACE, SETTLE, HOUR // 3])
 def test_row_previous_unconfirmed_gets_the_same_successor(later: int) -> None:
     """For as long as the successor is not confirmed; another device is a signal (P11)."""
     world = staged(renewal_lost)()
     world.clock.advance(later)
-    reply = world.get(world.jars["alice"])
+    reply = world.get(world.jars["alice"], agent=FIREFOX)
     assert (reply.subject, reply.here.verdict) == ("alice", Verdict.SUCCESSOR)
     assert reply.cookie == world.jars["successor"]
     assert not reply.saw(TwoPlaces)
     other = world.get(world.jars["alice"], agent=PHONE)
     assert other.cookie == world.jars["successor"]
     assert other.saw(TwoPlaces)
+
+
+@pytest.mark.parametrize(
+    ("later", "verdict"),
+    [(HANDING_OUT * SETTLE - 1, Verdict.SUCCESSOR), (HANDING_OUT * SETTLE, Verdict.QUIET)],
+)
+def test_row_previous_is_not_handed_out_for_ever_once_used(later: int, verdict: Verdict) -> None:
+    """A successor that was used already comes back after a crash, and not for ever (D1, P12)."""
+    world = staged(renewal_lost)()
+    changed = world.record(world.jars["alice"]).header.credential.changed_at
+    world.clock.advance(MINUTE)
+    world.get(world.jars["successor"])
+    world.clock.set(changed + later)
+    reply = world.get(world.jars["alice"])
+    if verdict is Verdict.QUIET:
+        assert refused(reply, verdict)
+    else:
+        assert reply.cookie == world.jars["successor"]
+    assert world.who(world.jars["successor"]) == "alice"
 
 
 def confirmed_successor(world: World) -> None:
@@ -344,7 +364,6 @@ def test_racers_survive_any_fault() -> None:
     assert interleavings(make, with_faults=True, cap=60_000) > 50
 
 
-@pytest.mark.xfail(strict=True, reason="Shift overwrites; see the rule that E5 leaves open")
 def test_a_confirmation_never_moves() -> None:
     """Two requests that both would confirm: the first moment stays, whatever the order (D1)."""
 
@@ -364,7 +383,6 @@ def test_a_confirmation_never_moves() -> None:
     assert interleavings(make, explore_with_time=(MINUTE,), cap=60_000) > 50
 
 
-@pytest.mark.xfail(strict=True, reason="Shift overwrites; see the rule that E5 leaves open")
 def test_a_late_first_use_does_not_undo_a_confirmation() -> None:
     """A process that stood still between two ops must not make a retired token good again (D1)."""
     world = staged(renewal_lost)()
@@ -376,9 +394,9 @@ def test_a_late_first_use_does_not_undo_a_confirmation() -> None:
         op = stuck.send(getattr(world.store, op.verb)(op))
     # Another process notes the first use and the confirmation while this one stands still.
     world.get(new, saving(a=1))
-    world.clock.advance(MINUTE)
+    world.clock.advance(SETTLE + MINUTE)
     world.get(new)
-    world.clock.advance(MINUTE)
+    world.clock.advance(SETTLE + MINUTE)
     world.get(new)
     world.clock.advance(GRACE)
     assert world.probe(old).saw(TokenReuse)

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.site import KINDS, STORES, Everything, MakeSite, Site
 
+_QUICK = {("asgi", "memory"), ("fastapi", "memory"), ("fastapi-def", "sqlite")}
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -33,11 +35,11 @@ def everything() -> Iterator[Everything]:
 
 @pytest.fixture(
     params=[
-        # What is new with SQLite is another thread, which the two kinds in the middle do not feel.
+        # Three differ in everything that can make a difference; all eight run with the slow ones.
         pytest.param(
             (kind, store),
             id=f"{kind}-{store}",
-            marks=[pytest.mark.slow] * (store == "sqlite" and kind in ("starlette", "fastapi")),
+            marks=[] if (kind, store) in _QUICK else [pytest.mark.slow],
         )
         for kind in KINDS
         for store in STORES

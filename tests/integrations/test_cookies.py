@@ -217,10 +217,10 @@ async def test_signing_in_with_tossed_cookies_works(site: Site):
 
 
 async def test_one_cookie_of_an_ended_session_beside_one_under_grace(site: Site):
-    """A refusal that must leave the cookie alone is not overruled by another that clears (D, F1)."""
+    """A refusal that must leave the cookie alone is not overruled by one that clears (D, F1)."""
     gone, alice = await site.signed_in("gone"), await site.signed_in("alice")
     await gone.post("/sign-out")
-    dead = [p.so_far().cookies for p in gone.seen][0][0].split(";")[0].partition("=")[2]
+    dead = gone.seen[0].so_far().cookies[0].split(";")[0].partition("=")[2]
     site.clock.advance(5 * MINUTE)
     retired = site.token(alice)
     await alice.begin_post("/elevate").lose().response()

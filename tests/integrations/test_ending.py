@@ -46,7 +46,7 @@ async def test_a_late_write_does_not_revive_a_session(site: Site):
     assert await site.who(alice) is None
     alice.jar.restore(stolen)
     assert await site.who(alice) is None
-    assert [each.reason for each in site.told(SessionUseAfterExpire)][0] == "write_after_end"
+    assert site.told(SessionUseAfterExpire)[0].reason == "write_after_end"
 
 
 async def test_a_late_explicit_save_is_told(site: Site):
@@ -291,7 +291,7 @@ async def test_a_failed_response_leaves_nobody_signed_in(site: Site, how: str):
 
 
 async def test_a_sign_in_that_is_cancelled_within_the_store_leaves_no_session(site: Site):
-    """The insert was handed over and will be carried out; its session is ended all the same (E1)."""
+    """The insert was handed over and is carried out; its session is ended all the same (E1)."""
     stored = asyncio.Event()
 
     async def stop_here(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Renewal survives real browsers, and reuse is found where no honest browser would (P11, P12, D)."""
+"""Renewal survives real browsers; what no honest browser would do is found (P11, P12, D)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ async def due(site: Site) -> Browser:
 
 async def confirm(site: Site, browser: Browser) -> None:
     """Use the new token until the old one is retired, and grace is over."""
-    for _ in range(4):
-        site.clock.advance(MINUTE)
-        assert await site.who(browser) == "alice"
-    site.clock.advance(MINUTE)
+    await site.use_until_confirmed(browser)
+    assert await site.who(browser) == "alice"
 
 
 async def test_a_token_is_renewed_when_its_time_has_come(site: Site):
@@ -104,7 +102,7 @@ async def test_a_lost_response_costs_nothing(site: Site):
 
 
 async def test_a_slow_response_does_not_bring_an_older_cookie(site: Site):
-    """It was opened before the renewal and ends after it: it carries the newest cookie (P13, F1)."""
+    """Opened before the renewal, ended after it: it carries the newest cookie (P13, F1)."""
     gate = Gate()
 
     @site.page("/slow")
@@ -153,7 +151,7 @@ async def test_an_older_cookie_that_the_network_delivers_late_costs_no_alarm(sit
 
 
 async def test_a_crash_restores_the_jar_of_before_the_renewal(site: Site):
-    """A browser writes its jar late; the token from before still works, and is renewed (P11, D1)."""
+    """A browser writes its jar late; the token from before works, and is renewed (P11, D1)."""
     alice = await due(site)
     on_disk = alice.jar.snapshot()
     await alice.goto("/")
@@ -172,10 +170,7 @@ async def test_two_tabs_and_a_retry_by_a_balancer(site: Site):
     alice = await due(site)
     before = alice.jar.snapshot()
     await alice.goto("/")
-    site.clock.advance(MINUTE)
-    await alice.goto("/")
-    site.clock.advance(MINUTE)
-    await alice.goto("/")
+    await site.confirm(alice)
     retried = site.browser()
     retried.jar.restore(before)
     site.clock.advance(29_000)
@@ -335,6 +330,7 @@ async def test_a_store_that_lost_a_renewal_adopts_what_the_client_holds(site: Si
     assert site.told(TokenRefused) == []
 
 
+@pytest.mark.slow
 async def test_a_day_of_an_honest_browser_raises_no_alarm(site: Site):
     """Parallel requests, lost responses, crashes, pauses, over all renewals (P11)."""
     alice = await site.signed_in()

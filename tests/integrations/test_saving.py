@@ -117,6 +117,7 @@ async def test_a_conflict_can_be_solved_within_the_request(site: Site):
             except WriteConflict:
                 continue
             return attempt
+        return None
 
     alice = await site.signed_in()
     await alice.post("/set?theme=dark")

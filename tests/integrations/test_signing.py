@@ -1,4 +1,4 @@
-"""Signing in starts anew, elevation rotates at once, and nothing planted survives (P10, E, D2, F2)."""
+"""Signing in starts anew, elevation rotates at once, nothing planted survives (P10, D2, F2)."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ async def test_a_socket_is_in_the_session_of_its_handshake(site: Site):
     await visitor.hang_up()
 
 
-@pytest.mark.parametrize("how", ["sign out", "operator", "everywhere", "everybody", "idle", "swept"])
+@pytest.mark.parametrize(
+    "how", ["sign out", "operator", "everywhere", "everybody", "idle", "swept"]
+)
 async def test_a_socket_is_closed_when_its_session_ends_elsewhere(site: Site, how: str):
     """With 4401, and the application sees the client gone (P16)."""
     alice = await site.signed_in()

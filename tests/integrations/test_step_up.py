@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -72,9 +73,9 @@ async def test_after_a_form_people_come_back_to_its_page(bank: Site):
     ours = [(b"referer", b"https://app.example/transfers?page=2")]
     response = await alice.post("/transfer", headers=ours)
     assert response.header("location") == "/sign-in?next=%2Ftransfers%3Fpage%3D2"
-    for foreign in (b"https://app.example.evil.net/x", b"https://app.example//evil.net", b"\xff"):
+    for foreign in (b"https://app.example.evil.net/x", b"https://app.example//evil.net"):
         response = await alice.post("/transfer", headers=[(b"referer", foreign)])
-        assert response.header("location") == "/sign-in" or response.status == 403, foreign
+        assert response.header("location") in ("/sign-in", "/sign-in?next=%2F"), foreign
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ async def test_the_way_back_never_leads_elsewhere(bank: Site, path: str):
     async def anything(call):
         return call.session.require_sign_in()
 
-    class Everywhere(dict):
-        def __missing__(self, key):
+    class Everywhere(dict[str, Any]):
+        def __missing__(self, key: str) -> Any:
             return anything
 
     bank.pages = Everywhere(bank.pages)

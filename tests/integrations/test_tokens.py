@@ -123,7 +123,7 @@ async def test_a_token_of_one_purpose_is_noise_to_another(site: Site):
 
 
 async def test_an_unknown_key_id_leaves_the_cookie_alone(new_site: MakeSite):
-    """Another process may know the key already, so nothing is set or cleared but by sign-in (A4)."""
+    """Another process may know the key, so nothing is set or cleared but by sign-in (A4)."""
     newer = Keyring(
         KEYS.realm,
         KEYS.store_secret,

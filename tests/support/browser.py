@@ -22,7 +22,9 @@ ASGIApp = Callable[..., Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
-CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/150.0.0.0 Safari/537.36"
+CHROME = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/150.0.0.0 Safari/537.36"
+)
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 PATIENCE = 10.0
 """Seconds until a test that waits for something that never comes is told so."""
@@ -351,9 +353,7 @@ class Browser:
         parts = urlsplit(self.origin)
         same_site = source is None or _site(source, self.origin) != "cross-site"
         host = parts.netloc.partition(":")[0]
-        return Place(
-            parts.scheme, host, path.partition("?")[0] or "/", same_site, top_level, safe
-        )
+        return Place(parts.scheme, host, path.partition("?")[0] or "/", same_site, top_level, safe)
 
     def _cookie(self, place: Place) -> HeaderList:
         value = self.jar.header(place)

@@ -129,9 +129,7 @@ class World:
         self.ctx = self.context()
         self.store.open(self.ctx.keys.store_identity)
 
-    def context(
-        self, ring: Keyring | None = None, policy: SessionPolicy | None = None
-    ) -> Context:
+    def context(self, ring: Keyring | None = None, policy: SessionPolicy | None = None) -> Context:
         """What a process with this keyring hands its flows."""
         policy = policy or self.policy
         keys = (ring or self.ring).unlock(self.clock())

@@ -163,9 +163,9 @@ def _parse(line: bytes, place: Place, now: int) -> Cookie | str:
         if len(content.strip(" \t")) <= MAX_ATTRIBUTE:
             said[key.strip(" \t").lower()] = content.strip(" \t")
     domain = said.get("domain", "").lower().removeprefix(".")
-    if domain and ("." not in domain or not (place.host + "$").endswith("." + domain + "$")):
-        if domain != place.host:
-            return "foreign domain"
+    covers = domain == place.host or ("." in domain and place.host.endswith("." + domain))
+    if domain and not covers:
+        return "foreign domain"
     path = said.get("path", "")
     cookie = Cookie(
         name=name,

@@ -252,11 +252,16 @@ class Site:
         return found
 
     async def use_until_confirmed(self, browser: Browser) -> None:
-        """Use the session long enough that its token is confirmed and may be renewed."""
-        for _ in range(3):
-            self.clock.advance(MINUTE)
+        """Use the token long enough that it is confirmed, and the one before retired for good."""
+        await self.confirm(browser)
+        self.clock.advance(self.manager.context.clocks.grace)
+
+    async def confirm(self, browser: Browser) -> None:
+        """Use the token until this moment's use has confirmed it."""
+        clocks = self.manager.context.clocks
+        for pause in (clocks.touch, max(clocks.touch, clocks.settle)):
+            self.clock.advance(pause)
             assert (await browser.goto("/")).status == 200
-        self.clock.advance(MINUTE)
 
     async def renew(self, browser: Browser) -> None:
         """Bring a freshly signed-in browser's token to its first renewal."""
@@ -450,9 +455,7 @@ def _asgi(site: Site) -> Any:
             call = _call(scope, scope["session"], body)
             reply = _as_reply(await site.pages[scope["path"]](call))
             headers = [(k.encode(), v.encode("latin-1")) for k, v in reply.headers]
-            await send(
-                {"type": "http.response.start", "status": reply.status, "headers": headers}
-            )
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
             await send({"type": "http.response.body", "body": reply.body})
 
     return SessionMiddleware(app, manager=site.manager)
@@ -462,7 +465,7 @@ async def _whole_body(receive: Any) -> bytes:
     body = b""
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        body += bytes(message.get("body", b""))
         if not message.get("more_body", False):
             return body
 
@@ -482,7 +485,7 @@ def _response(answered: Any) -> StarletteResponse:
 
 
 async def _talk(site: Site, socket: WebSocket) -> None:
-    await site.sockets[socket.url.path](
+    await site.sockets[socket.scope["path"]](
         Talk(cast(Session, socket.session), socket.receive, socket.send)
     )
 
@@ -490,7 +493,7 @@ async def _talk(site: Site, socket: WebSocket) -> None:
 def _starlette(site: Site) -> Any:
     async def endpoint(request: Request) -> StarletteResponse:
         call = _call(request.scope, session_of(request), await request.body())
-        return _response(await site.pages[request.url.path](call))
+        return _response(await site.pages[request.scope["path"]](call))
 
     async def talk(socket: WebSocket) -> None:
         await _talk(site, socket)
@@ -511,7 +514,7 @@ def _fastapi(site: Site) -> Any:
     @app.api_route("/{path:path}", methods=METHODS)
     async def endpoint(request: Request, session: CurrentSession) -> Any:
         call = _call(request.scope, session, await request.body())
-        return _response(await site.pages[request.url.path](call))
+        return _response(await site.pages[request.scope["path"]](call))
 
     return _finished(app, site)
 
@@ -527,7 +530,7 @@ def _fastapi_def(site: Site) -> Any:
         request: Request, session: CurrentSession, body: bytes = Depends(whole_body)
     ) -> Any:
         call = _call(request.scope, session, body)
-        return _response(in_thread(site.pages[request.url.path](call)))
+        return _response(in_thread(site.pages[request.scope["path"]](call)))
 
     return _finished(app, site)
 
@@ -564,10 +567,10 @@ __all__ = [
     "KEYS",
     "KINDS",
     "MINUTE",
-    "MakeSite",
     "STORES",
     "Call",
     "Everything",
+    "MakeSite",
     "Reply",
     "Site",
     "Talk",

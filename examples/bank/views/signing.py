@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query
+from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response
 
 from examples.bank.accounts import UsernameTaken
@@ -13,7 +13,7 @@ from examples.bank.desk import AtDesk, CurrentAccount, remember
 from examples.bank.forms import Filled, Text
 from examples.bank.passwords import WrongPassword
 from examples.bank.words import ENDED_HERE
-from strongroom.integrations.fastapi import CurrentSession, safe_next
+from strongroom.integrations.fastapi import CurrentSession, require_sign_in, safe_next
 
 HOME = "/account"
 CONFIRM = "/confirm"
@@ -63,8 +63,8 @@ async def sign_in(
     return desk.go(way_on)
 
 
-@router.get(CONFIRM)
-async def confirm_page(desk: AtDesk, account: CurrentAccount, way_on: WayOn = HOME) -> Response:
+@router.get(CONFIRM, dependencies=[Depends(require_sign_in)])
+async def confirm_page(desk: AtDesk, way_on: WayOn = HOME) -> Response:
     """Strongroom sends people here whose sign-in is too long ago (the policy's step_up_path)."""
     return desk.page("confirm.html", form=Filled(), next=safe_next(way_on, HOME))
 

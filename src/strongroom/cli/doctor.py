@@ -148,7 +148,7 @@ def _path(text: str) -> str:
 COMMANDS = (
     Command(
         "doctor",
-        "Say what is wrong with a configuration or a running application.",
+        "Say what is wrong with a configuration or a running site.",
         """Without a URL: keys, policy, cookies, origins, trusted proxies and store. With one: what
         browsers would refuse, what is not encrypted or could be cached and, with the application's
         keys, what it believes of the request: scheme, host, client address, and what a client

@@ -198,8 +198,10 @@ def _exchange(
 @contextlib.contextmanager
 def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Generator[None]:
     """A limit for all of it: a socket's own is for each read, and a slow server can drip."""
+    late = threading.Event()
 
     def hang_up() -> None:
+        late.set()
         with contextlib.suppress(OSError, AttributeError):
             connection.sock.shutdown(socket.SHUT_RDWR)
 
@@ -210,6 +212,9 @@ def _deadline(connection: http.client.HTTPConnection, seconds: float) -> Generat
         yield
     finally:
         timer.cancel()
+        if late.is_set():
+            # What was read until then ends like a whole answer, and is none.
+            raise TimeoutError
 
 
 def _no_answer(place: Place, error: Exception) -> NoAnswer:

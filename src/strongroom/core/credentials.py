@@ -25,6 +25,11 @@ from .tokens import (
 NEVER = 0
 """The time stamp of something that has not happened."""
 
+HANDING_OUT = 10
+"""For how many times `settle` after a renewal a successor that was used is handed out once more: a
+browser that loses its jar later than that signs in again. Without an end, a thief who went on using
+the old token would put off its confirmation, and with it being found, for ever."""
+
 
 class ChangedBy(IntEnum):
     """How the current token came to be."""
@@ -119,17 +124,34 @@ def confirmed(credential: Credential, now: int) -> Credential:
     return replace(credential, confirmed_at=now)
 
 
+def handed_out_again(credential: Credential, now: int) -> Credential:
+    """The client lost the successor and got it once more: it has to settle anew (D1)."""
+    if credential.first_used_at == NEVER or credential.confirmed_at != NEVER:
+        return credential
+    return replace(credential, first_used_at=now)
+
+
+def with_notes(known: Credential, noted: Credential) -> Credential:
+    """Two notes of use of one token: neither undoes the other, a confirmation never moves (D1)."""
+    if known.current != noted.current:
+        return noted
+    if known.confirmed_at != NEVER:
+        return known
+    return replace(noted, first_used_at=max(known.first_used_at, noted.first_used_at))
+
+
 def next_rotation(generation: int) -> int | None:
     """The generation after a rotation, or None at the last number: sign in anew (D5)."""
     rotation = rotation_of(generation)
     return None if rotation >= MAX_ROTATION else generation_of(rotation + 1, 0)
 
 
-def judge(credential: Credential, token: Token, now: int, grace: int) -> Verdict:
+def judge(credential: Credential, token: Token, now: int, grace: int, settle: int) -> Verdict:
     """What it means that this token is presented now (PROTOCOL, table D).
 
-    `grace` is in milliseconds: the longest delay of an honest request. The token's tag has been
-    checked, so its generation can be believed.
+    `grace` is the longest delay of an honest request, `settle` the time until a cookie is safe in
+    the client's jar, both in milliseconds. The token's tag has been checked, so its generation can
+    be believed.
     """
     if token.generation == credential.generation:
         return Verdict.CURRENT if _same(token.digest, credential.current) else Verdict.MISMATCH
@@ -139,7 +161,7 @@ def judge(credential: Credential, token: Token, now: int, grace: int) -> Verdict
         if not _same(token.digest, credential.previous):
             return Verdict.MISMATCH
         if credential.confirmed_at == NEVER:
-            return Verdict.SUCCESSOR
+            return _unconfirmed(credential, now, settle)
         if now < credential.confirmed_at + grace:
             return Verdict.OVERLAP
     if now < credential.changed_at + grace:
@@ -167,6 +189,14 @@ def confirmation_due(credential: Credential, now: int, settle: int) -> bool:
 def renewal_allowed(credential: Credential, now: int, grace: int) -> bool:
     """Whether a renewal may start now: never before `grace` after the confirmation (D1)."""
     return _confirmed_for(credential, now, grace)
+
+
+def _unconfirmed(credential: Credential, now: int, settle: int) -> Verdict:
+    """The previous token while the current one is not safe in the jar: a lost response, a crash."""
+    lost_before_use = credential.first_used_at == NEVER
+    if lost_before_use or now < credential.changed_at + HANDING_OUT * settle:
+        return Verdict.SUCCESSOR
+    return Verdict.QUIET
 
 
 def _judge_newer(credential: Credential, token: Token) -> Verdict:

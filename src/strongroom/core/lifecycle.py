@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from .credentials import with_notes
 from .ops import (
     GONE,
     AtLimit,
@@ -113,7 +114,9 @@ def insert(
         return Inserted(None, InsertRefusal.EPOCH)
     evicted: tuple[Record, ...] = ()
     if op.limit is not None:
-        live = [each for each in counted(others, op.now) if each.session_id != op.replaces]
+        live = [
+            each for each in counted(others, op.now, store_epoch) if each.session_id != op.replaces
+        ]
         chosen = _give_way(op.limit, live)
         if chosen is None:
             return Inserted(None, InsertRefusal.LIMIT)
@@ -126,12 +129,15 @@ def insert(
     return Inserted(record, None, evicted)
 
 
-def counted(records: Iterable[Record], now: int) -> list[Record]:
-    """The records that count towards a subject's limit: signed in, live, not idle-expired."""
+def counted(records: Iterable[Record], now: int, store_epoch: bytes) -> list[Record]:
+    """The records that count towards a subject's limit: signed in, and usable still."""
     return [
         each
         for each in records
-        if each.is_live and each.header.kind.is_signed_in and now < each.header.idle_deadline
+        if each.is_live
+        and each.header.kind.is_signed_in
+        and each.header.store_epoch == store_epoch
+        and now < each.header.idle_deadline
     ]
 
 
@@ -162,7 +168,8 @@ def _touch(record: Record, op: Touch) -> Outcome:
 def _shift(record: Record, op: Shift) -> Outcome:
     if record.header.credential.current != op.expected:
         return Outcome(applied=False, record=record)
-    return _written(record, replace(record.header, credential=op.credential, revision=op.revision))
+    credential = with_notes(record.header.credential, op.credential)
+    return _written(record, replace(record.header, credential=credential, revision=op.revision))
 
 
 def _rotate(record: Record, op: Rotate) -> Outcome:

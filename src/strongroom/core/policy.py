@@ -86,7 +86,7 @@ class SessionPolicy:
     touch_interval: timedelta | None = None
     renew_after: timedelta | None = 15 * MINUTE
     grace: timedelta = timedelta(seconds=30)
-    settle: timedelta = timedelta(seconds=60)
+    settle: timedelta = timedelta(seconds=90)
 
     anonymous_idle: timedelta = 30 * MINUTE
     anonymous_absolute: timedelta = 4 * HOUR

@@ -167,6 +167,8 @@ def decode_header(raw: bytes) -> tuple[Header, bytes]:
     """
     if len(raw) < _HEADER.size or raw[0] not in (FORMAT, FORMAT + 1):
         raise unreadable("its header is cut off or of a format that this release does not know")
+    if int.from_bytes(raw[1:3], "big") != len(raw):
+        raise unreadable("its header is not as long as it says")
     (
         format_,
         _length,

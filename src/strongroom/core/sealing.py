@@ -22,6 +22,7 @@ from .errors import ConfigurationError
 from .tokens import Mac, TokenKeys, blake2b_mac, derive
 
 SECRET_LENGTH = 32
+_LONGEST_SECRET = 64  # what keyed BLAKE2b takes
 NONCE_BYTES = 12
 SEAL_FORMAT = 1
 MAX_KEY_ID = 255
@@ -98,13 +99,13 @@ class Keyring:
             (not self.realm or len(self.realm) > 64, "its realm is empty or over 64 characters"),
             (len(set(ids)) != len(ids), "a key id stands in it twice"),
             (any(not 0 <= each <= MAX_KEY_ID for each in ids), "a key id is not within 0 to 255"),
-            (len(self.store_secret) < SECRET_LENGTH, "its store secret is shorter than 32 bytes"),
+            (not _is_fit(self.store_secret), "its store secret is not of 32 to 64 bytes"),
             (
                 any(
-                    (key.secret or key.retired_at is None) and len(key.secret) < SECRET_LENGTH
+                    (key.secret or key.retired_at is None) and not _is_fit(key.secret)
                     for key in self.keys
                 ),
-                "a key that is in use is shorter than 32 bytes",
+                "a key that is in use is not of 32 to 64 bytes",
             ),
         )
         for wrong, sentence in broken:
@@ -241,6 +242,10 @@ def bound_to(*parts: bytes | str | int) -> bytes:
         for part in parts
     ]
     return b"".join(len(part).to_bytes(2, "big") + part for part in encoded)
+
+
+def _is_fit(secret: bytes) -> bool:
+    return SECRET_LENGTH <= len(secret) <= _LONGEST_SECRET
 
 
 class Sealer:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .cookies import CookieSpec, find_cookies
-from .credentials import Verdict
+from .credentials import Credential, Verdict, judge
 from .csrf_tokens import (
     MASK_BYTES,
     PRE_SESSION_BYTES,
@@ -89,6 +89,10 @@ class Context:
                 self.opened.clear()
             self.opened[record.session_id] = record.envelope, identity
         return identity
+
+    def judge(self, credential: Credential, token: Token, now: int) -> Verdict:
+        """See `credentials.judge`, with the policy's durations."""
+        return judge(credential, token, now, self.clocks.grace, self.clocks.settle)
 
     def seal_identity(self, identity: Identity, session_id: bytes) -> bytes:
         """See `record.seal_identity`."""

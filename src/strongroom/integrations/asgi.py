@@ -152,6 +152,7 @@ class Exchange:
                 await self.watch.socket(self.app, scope, self.receive, self.send, self.visit)
             else:
                 await self.app(scope, self._receiving, self._sending)
+            self.runner.check()
         except StrongroomError as error:
             await self._undo()
             told = answer(error, facts, self.manager.policy)
@@ -206,6 +207,7 @@ class Exchange:
 
     async def _undo(self) -> None:
         """The response failed: whoever it signed in is not signed in."""
+        self.runner.forget()
         if self.started:
             return
         try:

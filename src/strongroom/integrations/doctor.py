@@ -11,6 +11,8 @@ Whoever does not hold the application's keys finds nothing there: see `core/diag
 
 from __future__ import annotations
 
+from typing import Any
+
 from strongroom.core.answers import Answer
 from strongroom.core.diagnosis import answer_doctor
 from strongroom.core.errors import ConfigurationError
@@ -56,4 +58,5 @@ def _is_rewritten(scope: Scope) -> bool:
     return client is not None and client[1] == 0
 
 
-endpoint = _Endpoint()
+endpoint: Any = _Endpoint()
+"""The ASGI application; typed as Any, because Starlette types `add_route` for functions alone."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from strongroom.core.errors import StoreError, UnreadableRecord
 from strongroom.core.visit import Visit
-from strongroom.manager import AsyncSessionManager
+from strongroom.manager import AsyncSessionManager, end_task
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -40,9 +40,7 @@ class Watch:
     async def stop(self) -> None:
         """Ask no more."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await end_task(task)
 
     async def socket(
         self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, visit: Visit

@@ -14,7 +14,7 @@ from strongroom.core.credentials import (
     confirmation_due,
     confirmed,
     first_used,
-    judge,
+    handed_out_again,
     renewal_allowed,
     renewed,
 )
@@ -50,6 +50,8 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
         yield from save(visit, explicit=False)
         yield from end_superseded(visit)
         yield from _keep_alive(visit)
+        if visit.issue is not None:
+            yield from _reseal(visit)
     edits = yield from _edits(visit)
     visit.aborts = None
     visit.response_started = True
@@ -159,7 +161,16 @@ def _token_to_hand_out(visit: Visit) -> Flow[Token | None]:
     credential = found.record.header.credential
     if visit.issue is not None:
         return visit.issue if credential.current == visit.issue.digest else None
-    return _same_successor(visit, credential, ctx.now())
+    now = ctx.now()
+    token = _same_successor(visit, credential, now)
+    if token is None or credential.first_used_at == NEVER:
+        return token
+    # The client used it and lost it again, by a crash: it has to settle anew before it counts as
+    # confirmed. If it was confirmed or replaced in the meantime, it is not handed out any more.
+    noted = handed_out_again(credential, now)
+    outcome: Outcome = yield Shift(found.record.session_id, ctx.fresh(), credential.current, noted)
+    confirmed_now = outcome.record is None or outcome.record.header.credential.confirmed_at != NEVER
+    return None if confirmed_now or not outcome.applied else token
 
 
 def _is_over(visit: Visit, found: Found) -> bool:
@@ -174,7 +185,7 @@ def _is_over(visit: Visit, found: Found) -> bool:
 def _same_successor(visit: Visit, credential: Credential, now: int) -> Token | None:
     """Everybody who raced with one token gets the same next one (P11)."""
     ctx, token = visit.ctx, visit.token
-    if token is None or judge(credential, token, now, ctx.clocks.grace) is not Verdict.SUCCESSOR:
+    if token is None or ctx.judge(credential, token, now) is not Verdict.SUCCESSOR:
         return None
     # Which key the successor was made under is no longer in the record once it is current, so each
     # key is tried: there are one or two in use.
@@ -253,8 +264,7 @@ def _renew(visit: Visit) -> Flow[None]:
     if outcome.applied:
         visit.issue = following
         visit.note(SessionRenewed, how="renewal")
-        yield from _reseal(visit)
-    elif judge(outcome.record.header.credential, token, now, ctx.clocks.grace) is Verdict.SUCCESSOR:
+    elif ctx.judge(outcome.record.header.credential, token, now) is Verdict.SUCCESSOR:
         visit.verdict = Verdict.SUCCESSOR
 
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from strongroom.core.errors import RefusedError, SignInRequired
+from strongroom.core.errors import OvertakenError, RefusedError, SignInRequired
 from strongroom.core.events import LoginSuccess, SessionCreated, TokenRefused
-from strongroom.core.ops import End, Epochs, Find, Flow, Found, Insert, Inserted, Outcome, ReadEpoch
+from strongroom.core.ops import End, Epochs, Find, Flow, Found, Insert, Outcome, ReadEpoch
 from strongroom.core.policy import judge
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.tokens import Purpose, Token, mint, parse
-from strongroom.core.visit import Visit
+from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, new_record
-from .signing import end_record
+from .signing import check_can_issue, end_before, insert_session
 
 _UNTIL, _AS = "until", "as"
 
@@ -65,6 +65,7 @@ def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
         RefusedError: the code is unknown, used, too old, or its session has ended.
     """
     ctx = visit.ctx
+    check_can_issue(visit)
     visit.check_may_start()
     token = parse(ctx.keys.tokens, code.encode("utf-8", "replace"), Purpose.HAND_OVER)
     if not isinstance(token, Token):
@@ -102,7 +103,6 @@ def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
 
 
 def _open_linked(visit: Visit, granted: Identity, grant: Record) -> Flow[None]:
-    ctx = visit.ctx
     record, identity, token = new_record(
         visit,
         Kind(granted.extra[_AS]),
@@ -113,17 +113,16 @@ def _open_linked(visit: Visit, granted: Identity, grant: Record) -> Flow[None]:
         deadline=granted.extra[_UNTIL],
         linked_to=granted.linked_to,
     )
-    now = ctx.now()
-    inserted: Inserted = yield Insert(
-        record, now, granted.epoch, ctx.policy.limit, ctx.clocks.purge_at(Kind.AUTHENTICATED, now)
-    )
-    if inserted.refusal is not None or inserted.record is None:
-        raise _refused(visit, "overtaken")
-    before = visit.record
-    if before is not None:
-        yield from end_record(visit, before, EndReason.SUPERSEDED)
-    adopt_new(visit, inserted.record, identity, token)
-    visit.aborts = inserted.record
+    subject = granted.subject
+    assert subject is not None  # noqa: S101 - a grant is made by a signed-in session
+    attempt = Attempt(subject, granted.epoch, grant.header.store_epoch, granted.created_at)
+    old, old_identity, aborts = visit.record, visit.identity, visit.aborts
+    try:
+        stored = yield from insert_session(visit, record, attempt, subject, counted=True)
+        yield from end_before(visit, old, old_identity, subject, aborts)
+    except OvertakenError as error:
+        raise _refused(visit, "overtaken") from error
+    adopt_new(visit, stored, identity, token)
     visit.note(SessionCreated, kind=identity.kind.name.lower())
     visit.note(LoginSuccess, factors=tuple(each.amr for each in granted.events))
 

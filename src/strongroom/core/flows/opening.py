@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from strongroom.core.cookies import find_cookies
-from strongroom.core.credentials import Verdict, first_used, judge, renewed
+from strongroom.core.credentials import Verdict, first_used, renewed
 from strongroom.core.csrf_rules import matches
 from strongroom.core.devices import looks_alike
 from strongroom.core.events import (
@@ -115,7 +115,7 @@ def _assess(visit: Visit, token: Token, found: Found) -> _Assessment:
             store_epoch=found.store_epoch,
         )
     )
-    verdict = judge(record.header.credential, token, visit.opened_at, ctx.clocks.grace)
+    verdict = ctx.judge(record.header.credential, token, visit.opened_at)
     return _Assessment(identity, over, verdict)
 
 

@@ -76,7 +76,7 @@ def sign_in(
         SessionLimitReached: the policy refuses one more.
         StoreUnavailable: nothing was changed, or it was undone.
     """
-    _check_can_issue(visit)
+    check_can_issue(visit)
     visit.check_may_start()
     _check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
@@ -98,8 +98,8 @@ def sign_in(
         epoch=attempt.epoch,
         store_epoch=attempt.store_epoch,
     )
-    stored = yield from _insert(visit, record, attempt, subject, counted=not pending)
-    yield from _end_before(visit, old, old_identity, subject, aborts)
+    stored = yield from insert_session(visit, record, attempt, subject, counted=not pending)
+    yield from end_before(visit, old, old_identity, subject, aborts)
     adopt_new(visit, stored, identity, token)
     visit.signed_out = visit.clear_cookie = False
     visit.attempt = None
@@ -139,7 +139,7 @@ def with_factors(visit: Visit, identity: Identity, factors: Iterable[str]) -> Id
 
 def rotate(visit: Visit, identity: Identity) -> Flow[None]:
     """Replace the token at once, and the envelope with it (D2)."""
-    _check_can_issue(visit)
+    check_can_issue(visit)
     ctx = visit.ctx
     record, token = visit.record, visit.token
     assert record is not None and token is not None  # noqa: S101 - a signed-in visit has both
@@ -181,7 +181,7 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
 
     Without a session there is nothing to end; no other session is ever touched (P13).
     """
-    _check_can_issue(visit)
+    check_can_issue(visit)
     if visit.unavailable:
         raise StoreUnavailable(
             "Nobody can be signed out while the store does not answer.",
@@ -243,9 +243,10 @@ def _attempt_for(visit: Visit, subject: str) -> Flow[Attempt]:
     return attempt
 
 
-def _insert(
+def insert_session(
     visit: Visit, record: Record, attempt: Attempt, subject: str, *, counted: bool
 ) -> Flow[Record]:
+    """Insert a new signed-in session, which ends again if this response fails (E1)."""
     ctx = visit.ctx
     now = ctx.now()
     # From here on the record may exist, even if the answer never arrives: a failure must end it.
@@ -299,7 +300,7 @@ def _undo_insert(visit: Visit, before: Record | None) -> Flow[None]:
             yield from end_record(visit, record, EndReason.ABORTED)
 
 
-def _end_before(
+def end_before(
     visit: Visit,
     old: Record | None,
     identity: Identity | None,
@@ -419,7 +420,8 @@ def _check_subject(subject: object) -> None:
         )
 
 
-def _check_can_issue(visit: Visit) -> None:
+def check_can_issue(visit: Visit) -> None:
+    """Refuse what changes the cookie where none can be set any more (E1)."""
     if visit.response_started or visit.facts.websocket:
         raise UsageError(
             "The response has started, so no cookie can be set any more.",

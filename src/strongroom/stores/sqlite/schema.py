@@ -126,7 +126,8 @@ def one_view(connection: sqlite3.Connection) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite ends it by itself on some errors
+            connection.execute("ROLLBACK")
 
 
 def _check(connection: sqlite3.Connection, identity: bytes, path: Path) -> None:

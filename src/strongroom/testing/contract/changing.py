@@ -116,6 +116,17 @@ class Changing(Harness):
         assert not self.change(record, op).applied
         assert faithful(self.read(record), record)
 
+    def test_a_late_note_of_use_does_not_undo_a_confirmation(self) -> None:
+        """Two notes about one token: a confirmation never moves, whichever comes last (D1)."""
+        record = self.insert(a_record())
+        known = record.header.credential
+        seen = replace(known, first_used_at=START + 1)
+        safe = replace(seen, confirmed_at=START + 2)
+        for noted in (seen, safe, replace(known, first_used_at=START + 9)):
+            op = replace(a_shift(record), expected=known.current, credential=noted)
+            assert self.change(record, op).applied
+        assert self.read(record).header.credential == safe
+
     def test_a_rotation_replaces_credential_and_envelope_together(self) -> None:
         """The data stays, the old token is dead at once, the idle clock starts anew (D2, E7)."""
         record = self.insert(a_record())
