@@ -123,12 +123,14 @@ def test_the_previous_token_works_until_the_new_one_is_confirmed(later: int) -> 
         (0, Verdict.SUCCESSOR),
         (HANDING_OUT * SETTLE - 1, Verdict.SUCCESSOR),
         (HANDING_OUT * SETTLE, Verdict.QUIET),
-        (10**12, Verdict.QUIET),
+        (HANDING_OUT * SETTLE + 59_999, Verdict.QUIET),
+        (HANDING_OUT * SETTLE + 60_000, Verdict.SUCCESSOR),
+        (10**12, Verdict.SUCCESSOR),
     ],
 )
 def test_a_successor_that_was_used_is_not_handed_out_for_ever(later: int, verdict: Verdict) -> None:
-    """A crash is made up for; putting off the confirmation without end would hide a thief (D1)."""
-    used = first_used(after_renewal(), NOW)
+    """A crash is made up for, soon or after idling; not while the new one is in use (D1)."""
+    used = first_used(after_renewal(), NOW + 60_000)
     assert said(used, FIRST, NOW + later) is verdict
 
 

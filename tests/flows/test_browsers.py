@@ -39,7 +39,7 @@ from tests.support.flows import (
     writing,
 )
 
-from strongroom.core.credentials import NEVER
+from strongroom.core.credentials import HANDING_OUT, NEVER, Verdict
 from strongroom.core.events import TokenReuse, TwoPlaces
 from strongroom.core.ops import Flow, Op
 from strongroom.core.record import EndReason
@@ -99,6 +99,7 @@ class Browser:
     disk: list[tuple[int, str | None]] = field(default_factory=list[tuple[int, str | None]])
     flights: list[Flight] = field(default_factory=list[Flight])
     replies: list[Reply] = field(default_factory=list[Reply])
+    restored: str | None = None
 
     def __post_init__(self) -> None:
         self.disk = [(self.world.clock(), self.jar)]
@@ -121,9 +122,10 @@ class Browser:
             return
         try:
             if not flight.started:
+                # A request that has arrived is looked up at once; after that it may take its time.
                 flight.started = True
                 flight.op = next(flight.flow)
-            elif flight.op is not None:
+            if flight.op is not None:
                 flight.op = flight.flow.send(getattr(self.world.store, flight.op.verb)(flight.op))
         except StopIteration as done:
             flight.reply, flight.answered_at = done.value, self.world.clock()
@@ -162,6 +164,7 @@ class Browser:
         known += [jar for at, jar in self.disk if at > now - DISK]
         self.jar = known[written % len(known)]
         self.disk = [(now - DISK, self.jar)]
+        self.restored = self.jar
 
 
 class Honest(RuleBasedStateMachine):
@@ -271,8 +274,16 @@ class Honest(RuleBasedStateMachine):
         self.browser.replies.clear()
 
     def judge(self, reply: Reply) -> None:
-        """Signed in, unless one of the two clocks has run out; then sign in again."""
+        """Signed in, unless one of the two clocks has run out; then sign in again.
+
+        A jar from before a crash that comes back after `HANDING_OUT` costs a sign-in too (D1).
+        """
         if reply.subject == "alice":
+            return
+        if self.browser.restored and reply.here.refusal == Verdict.QUIET.value:
+            changed = self.world.record(self.browser.restored).header.credential.changed_at
+            assert reply.here.opened_at >= changed + HANDING_OUT * SETTLE, "refused too early"
+            self.begin_again()
             return
         assert reply.here.refusal in (EndReason.IDLE, EndReason.ABSOLUTE), reply.here.refusal
         self.begin_again()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from strongroom import Keyring
+from strongroom.core.answers import Answer
 from strongroom.core.events import TokenRefused
 from strongroom.core.sealing import Key
 from strongroom.keyfile import generate
@@ -188,6 +189,8 @@ async def test_reprs_show_nothing_that_opens_anything(site: Site):
         visit = call.session._visit
         things = [call.session, visit, visit.token, visit.record, visit.identity, visit.facts]
         things += [visit.data, visit.ctx.keys.tokens, visit.ctx.cookie]
+        cookie = visit.ctx.cookie.render(visit.token.text, None)
+        things.append(Answer(303, [(b"set-cookie", cookie)], b""))
         shown.extend(map(repr, things))
         shown.append(str(call.session))
 

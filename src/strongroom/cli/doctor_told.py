@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from strongroom.core.diagnosis import HEADER, LIFETIME, VERSION
+from strongroom.core.forwarded import parse_address
 
 from .doctor_cookies import SetCookie
 from .doctor_findings import Finding, ok, problem, skipped, warning
@@ -72,10 +73,10 @@ class Told:
             return bool(proxies["unix"])
         if not proxies["networks"]:
             return proxies["hops"] is not None
-        try:
-            return any(ip_address(peer) in ip_network(each) for each in proxies["networks"])
-        except ValueError:
-            return False
+        address = parse_address(peer)
+        return address is not None and any(
+            address in ip_network(each) for each in proxies["networks"]
+        )
 
     @property
     def trust(self) -> str:
@@ -268,11 +269,9 @@ def _another_address(told: Told) -> Finding:
     return ok("client", f"The application sees {client}. Check that this is your address outside.")
 
 
-def _is_private(address: str) -> bool:
-    try:
-        return not ip_address(address.partition("%")[0]).is_global
-    except ValueError:
-        return False
+def _is_private(text: str) -> bool:
+    address = parse_address(text)
+    return address is not None and not address.is_global
 
 
 def _two_readers(told: Told) -> Iterator[Finding]:

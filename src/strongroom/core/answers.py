@@ -10,7 +10,7 @@ import base64
 import hashlib
 import html
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import (
@@ -55,7 +55,8 @@ class Answer:
     """A whole response."""
 
     status: int
-    headers: Headers
+    headers: Headers = field(repr=False)
+    """May hold Set-Cookie, and with it a token, so a `repr` does not show them (P5)."""
     body: bytes
 
 

@@ -26,8 +26,8 @@ NEVER = 0
 """The time stamp of something that has not happened."""
 
 HANDING_OUT = 10
-"""For how many times `settle` after a renewal a successor that was used is handed out once more: a
-browser that loses its jar later than that signs in again. Without an end, a thief who went on using
+"""How often `settle` fits into the time in which a successor that was used is handed out once more.
+After that it is only for a session that nobody used for as long: otherwise a thief who went on using
 the old token would put off its confirmation, and with it being found, for ever."""
 
 
@@ -193,10 +193,11 @@ def renewal_allowed(credential: Credential, now: int, grace: int) -> bool:
 
 def _unconfirmed(credential: Credential, now: int, settle: int) -> Verdict:
     """The previous token while the current one is not safe in the jar: a lost response, a crash."""
+    patience = HANDING_OUT * settle
     lost_before_use = credential.first_used_at == NEVER
-    if lost_before_use or now < credential.changed_at + HANDING_OUT * settle:
-        return Verdict.SUCCESSOR
-    return Verdict.QUIET
+    lost_soon = now < credential.changed_at + patience
+    lost_and_idle = now >= credential.first_used_at + patience
+    return Verdict.SUCCESSOR if lost_before_use or lost_soon or lost_and_idle else Verdict.QUIET
 
 
 def _judge_newer(credential: Credential, token: Token) -> Verdict:
