@@ -108,6 +108,15 @@ class _Manager:
                 except Exception:
                     _log.exception("An event sink failed on %s", event.name)
 
+    def _opened_without_store(self, visit: Visit, error: StoreError) -> Visit:
+        """While the store is down: public routes go on without a session, others do not (H1)."""
+        visit.note(StoreFailed, session_id=None, subject=None, reason=error.code)
+        self.emit(visit.take_events())
+        public = flows.visit_without_store(visit.ctx, visit.facts)
+        if public is None:
+            raise error
+        return public
+
     def _refresh(self, now: int) -> Context:
         self._next_check = now + self._check_every
         ring = self._keys()
@@ -170,8 +179,20 @@ class SessionManager(_Manager):
         return Done(drive(flow, self.store))
 
     def open(self, facts: RequestFacts) -> Session:
-        """Begin a request."""
-        return Session(drive(flows.open_visit(self.context, facts), self.store), self)
+        """Begin a request.
+
+        Raises:
+            StoreError: nobody is let in; what was found out is in the log.
+        """
+        ctx = self.context
+        visit = flows.visit_without_session(ctx, facts)
+        if visit is None:
+            visit = Visit(ctx, facts)
+            try:
+                drive(flows.enter_session(visit, flows.candidates(visit)), self.store)
+            except StoreError as error:
+                visit = self._opened_without_store(visit, error)
+        return Session(visit, self)
 
     def close(self, session: Session, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
@@ -294,12 +315,7 @@ class AsyncSessionManager(_Manager):
                     return visit
             await adrive(flows.enter_session(visit, tokens), self.store)
         except StoreError as error:
-            visit.note(StoreFailed, session_id=None, subject=None, reason=error.code)
-            self.emit(visit.take_events())
-            public = flows.visit_without_store(ctx, facts)
-            if public is None:
-                raise
-            return public
+            return self._opened_without_store(visit, error)
         return visit
 
     async def close(self, visit: Visit, status: int = 200) -> ResponseEdits:

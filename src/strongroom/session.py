@@ -18,6 +18,7 @@ from .core.csrf_tokens import csrf_input
 from .core.errors import SignInRequired, StepUpRequired
 from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
 from .core.flows.listing import Report, SessionInfo, moment
+from .core.flows.signing import check_can_issue
 from .core.ops import Flow, Touch
 from .core.policy import ms
 from .core.record import EndReason, Kind
@@ -312,6 +313,7 @@ class Session(MutableMapping[str, Any]):
             visit.ctx.now(),
             visit.ctx.policy.acr,
             visit.kind is Kind.REMEMBERED,
+            skew=ms(visit.ctx.policy.max_skew),
         )
 
     def require_sign_in(self) -> str:
@@ -348,8 +350,9 @@ class Session(MutableMapping[str, Any]):
     def csrf_token(self, form: str = "") -> str:
         """The token for a form, or for the X-CSRF-Token header of a script (P19).
 
-        Every call gives another string for the same secret (BREACH). With `form`, the token is
-        good for the form of that name only.
+        Every call gives another string for the same secret (BREACH). With `form`, the path that
+        the form posts to, the token is good there only; on the policy's `own_token_paths` no other
+        one is.
         """
         return self._seen().mint_csrf_token(form)
 
@@ -436,6 +439,7 @@ def _count(flow: Flow[Report]) -> Flow[int]:
 
 
 def _sign_out_everywhere(visit: Visit) -> Flow[int]:
+    check_can_issue(visit)
     subject = _subject(visit)
     report = yield from flows.end_subject(
         visit.ctx, subject, reason=EndReason.EVERYWHERE, by=subject, visit=visit

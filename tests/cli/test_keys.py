@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.runner import KEYS, Desk
 
 from strongroom import Keyring, keyfile
 from strongroom.core.errors import ConfigurationError
 from strongroom.testing.clock import START
+from tests.cli.runner import KEYS, Desk
 
 MINUTE = 60_000
 

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.runner import Desk
 
 from strongroom.cli.__main__ import COMMANDS, GROUPS
 from strongroom.cli.parsing import HELP_COLUMNS, Command, duration, find
 from strongroom.core.errors import UsageError
+from tests.cli.runner import Desk
 
 COMMAND = Path(sys.executable).parent / "strongroom"
 

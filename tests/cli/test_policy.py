@@ -1,4 +1,4 @@
-"""The policy document says everything, and nothing that is not so."""
+"""The policy document says everything, and nothing that is not so (P27)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from tests.cli.runner import Desk
 
 from strongroom import AtLimit, EndReason, SessionPolicy
 from strongroom.cli.policy import LIMITS, NOT_LIMITS, told, what_ends_what
 from strongroom.core.policy import PROFILES
+from tests.cli.runner import Desk
 
 
 def test_every_setting_is_shown_or_known_to_limit_nothing() -> None:
-    """A new setting must say which it is."""
+    """A new setting must say which it is: every limit in force is told (P27, ASVS 7.1.1)."""
     settings = {each.name for each in fields(SessionPolicy)}
     assert set(LIMITS) | NOT_LIMITS == settings
     assert not set(LIMITS) & NOT_LIMITS

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.runner import Desk
 
 from strongroom import SessionPolicy
 from strongroom.core.events import CrossSiteRefused
 from strongroom.testing.clock import START
+from tests.cli.runner import Desk
 
 SESSION_FIELDS = [
     *("session_id", "subject", "live", "remembered", "device", "address", "place"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.cli.runner import Desk, matches, play
 
 from strongroom.cli.__main__ import COMMANDS
+from tests.cli.runner import Desk, matches, play
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from strongroom.stores.memory import MemoryStore
+from strongroom.testing import Fates
 from tests.support.flows import (
     GRACE,
     MINUTE,
@@ -25,9 +27,6 @@ from tests.support.flows import (
     signing_in,
     writing,
 )
-
-from strongroom.stores.memory import MemoryStore
-from strongroom.testing import Fates
 
 
 def signed_in(world: World) -> None:

@@ -19,6 +19,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from strongroom.core.credentials import HANDING_OUT, NEVER, Verdict
+from strongroom.core.events import TokenReuse, TwoPlaces
+from strongroom.core.ops import Flow, Op
+from strongroom.core.record import EndReason
+from strongroom.core.visit import Visit
+from strongroom.stores.memory import MemoryStore
 from tests.support.flows import (
     GRACE,
     HOUR,
@@ -39,17 +46,11 @@ from tests.support.flows import (
     writing,
 )
 
-from strongroom.core.credentials import HANDING_OUT, NEVER, Verdict
-from strongroom.core.events import TokenReuse, TwoPlaces
-from strongroom.core.ops import Flow, Op
-from strongroom.core.record import EndReason
-from strongroom.core.visit import Visit
-from strongroom.stores.memory import MemoryStore
-
 THERE, BACK, DISK, LOST = 15 * SECOND, 15 * SECOND, 45 * SECOND, 5 * SECOND
 """How long a request and a response are under way, how long a browser takes to write its jar to
 disk, and what a failover loses, at most. Together less than `settle`, as D1 wants it."""
 assert THERE + BACK + DISK < SETTLE and max(THERE, BACK) < GRACE
+
 
 def signed_in_only(action: Action) -> Action:
     """What a page does for somebody whom it knows; nobody else is shown its form."""
@@ -219,6 +220,20 @@ class Honest(RuleBasedStateMachine):
         flights = [self.browser.send(renewing) for _ in range(2)]
         self.go_on(flights[0], steps)
         self.go_on(flights[1], other)
+
+    @rule(uses=st.integers(0, 3), steps=st.integers(0, 9), written=st.integers(0, 9), by=WAITS)
+    def the_browser_crashes_after_a_renewal(
+        self, uses: int, steps: int, written: int, by: int
+    ) -> None:
+        """With the new cookie in the jar, and in use, and perhaps not on the disk yet."""
+        self.the_user_works_until_a_renewal_is_due()
+        self.browser.finish(self.browser.send(renewing))
+        for _ in range(uses):
+            self.pass_time(5 * SECOND)
+            self.browser.finish(self.browser.send(nothing))
+        self.go_on(self.browser.send(nothing), steps)
+        self.browser.crash(written)
+        self.pass_time(by)
 
     @precondition(lambda self: self.browser.flights)
     @rule(which=st.integers(0, 20))

@@ -9,6 +9,14 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from strongroom.core import flows
+from strongroom.core.events import SessionExpired, SessionUseAfterExpire, TokenReuse
+from strongroom.core.ops import Flow, Touch
+from strongroom.core.policy import Routes, SessionPolicy
+from strongroom.core.record import EndReason
+from strongroom.core.visit import Visit
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import confirmation_due, renewal_due, signed_in, touch_due
 from tests.support.flows import (
     GRACE,
@@ -31,14 +39,6 @@ from tests.support.flows import (
     signing_in,
     writing,
 )
-
-from strongroom.core import flows
-from strongroom.core.events import SessionExpired, SessionUseAfterExpire, TokenReuse
-from strongroom.core.ops import Flow, Touch
-from strongroom.core.policy import Routes, SessionPolicy
-from strongroom.core.record import EndReason
-from strongroom.core.visit import Visit
-from strongroom.testing import Fates, interleavings
 
 IDLE, ABSOLUTE = POLICY.clocks.idle, POLICY.clocks.absolute
 

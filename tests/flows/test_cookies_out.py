@@ -6,6 +6,12 @@ from functools import cache
 from typing import Any
 
 import pytest
+
+from strongroom.core.cookies import CookieSpec
+from strongroom.core.errors import SessionReadOnly
+from strongroom.core.events import CookieTossing, TokenRefused, TokenReuse
+from strongroom.core.ops import Find
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import (
     anonymous,
     check_no_late_cookie,
@@ -37,12 +43,6 @@ from tests.support.flows import (
     signing_out,
     writing,
 )
-
-from strongroom.core.cookies import CookieSpec
-from strongroom.core.errors import SessionReadOnly
-from strongroom.core.events import CookieTossing, TokenRefused, TokenReuse
-from strongroom.core.ops import Find
-from strongroom.testing import Fates, interleavings
 
 
 @cache

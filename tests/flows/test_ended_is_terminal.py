@@ -6,23 +6,6 @@ from functools import cache
 from typing import Any
 
 import pytest
-from tests.flows.scenes import WORKS, check_no_late_cookie, pending, renewal_due, signed_in
-from tests.support.flows import (
-    ENDERS,
-    Log,
-    Prepared,
-    World,
-    Worlds,
-    elevating,
-    jars_after,
-    nothing,
-    replies,
-    saving,
-    scenario,
-    signing_in,
-    signing_out,
-    writing,
-)
 
 from strongroom.core import flows
 from strongroom.core.errors import SessionEnded, SignInOvertaken
@@ -31,6 +14,22 @@ from strongroom.core.ops import Flow
 from strongroom.core.record import EndReason, Kind
 from strongroom.core.visit import Visit
 from strongroom.testing import Fates, interleavings
+from tests.flows.scenes import WORKS, check_no_late_cookie, pending, renewal_due, signed_in
+from tests.support.flows import (
+    ENDERS,
+    Log,
+    Prepared,
+    World,
+    Worlds,
+    elevating,
+    nothing,
+    replies,
+    saving,
+    scenario,
+    signing_in,
+    signing_out,
+    writing,
+)
 
 
 @cache
@@ -60,9 +59,7 @@ def test_an_end_is_final_in_every_order(ender: str, work: str) -> None:
     """Whatever else is under way, an acknowledged end stays the end (P6, F1)."""
     what = WORKS[work]
     meeting = {
-        "work": lambda world: world.request(
-            world.jars["alice"], what.action, method=what.method
-        ),
+        "work": lambda world: world.request(world.jars["alice"], what.action, method=what.method),
         "end": lambda world: ENDERS[ender](world, world.jars["alice"]),
     }
     assert interleavings(scenario(staged(work), meeting, check_ended)) > 1
@@ -75,9 +72,7 @@ def test_an_end_is_final_whatever_fails(ender: str, work: str) -> None:
     """The store fails before or after it acts, or a process dies at any op (P6, P22)."""
     what = WORKS[work]
     meeting = {
-        "work": lambda world: world.request(
-            world.jars["alice"], what.action, method=what.method
-        ),
+        "work": lambda world: world.request(world.jars["alice"], what.action, method=what.method),
         "end": lambda world: ENDERS[ender](world, world.jars["alice"]),
     }
     make = scenario(staged(work), meeting, check_ended)
@@ -91,9 +86,7 @@ def test_an_end_is_final_among_three(ender: str, other: str) -> None:
     """Two requests at work and one that ends, in every order that anybody can tell (P6, P11)."""
     what = WORKS[other]
     meeting = {
-        "work": lambda world: world.request(
-            world.jars["alice"], what.action, method=what.method
-        ),
+        "work": lambda world: world.request(world.jars["alice"], what.action, method=what.method),
         "save": lambda world: world.request(world.jars["alice"], saving(other=2), method="POST"),
         "end": lambda world: ENDERS[ender](world, world.jars["alice"]),
     }
@@ -176,9 +169,7 @@ def check_pending(world: World, fates: Fates, log: Log) -> None:
 def test_an_ended_first_factor_completes_nothing(ender: str) -> None:
     """A pending session that was ended before the second factor came signs nobody in (P6, C5)."""
     meeting = {
-        "complete": lambda world: world.request(
-            world.jars["pending"], completing, method="POST"
-        ),
+        "complete": lambda world: world.request(world.jars["pending"], completing, method="POST"),
         "end": lambda world: ENDERS[ender](world, world.jars["pending"]),
     }
     assert interleavings(scenario(Prepared(pending), meeting, check_pending)) > 3

@@ -7,6 +7,21 @@ from functools import cache
 from typing import Any
 
 import pytest
+
+from strongroom.core import flows
+from strongroom.core.errors import (
+    SessionLimitReached,
+    SessionReadOnly,
+    StoreUnavailable,
+    StrongroomError,
+    UsageError,
+)
+from strongroom.core.events import SessionEndedEvent
+from strongroom.core.ops import AtLimit, End, Flow, Insert, Op
+from strongroom.core.policy import SessionPolicy
+from strongroom.core.record import EndReason
+from strongroom.core.visit import Visit
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import anonymous, pending, renewal_due, signed_in, touch_due
 from tests.support.flows import (
     GRACE,
@@ -26,21 +41,6 @@ from tests.support.flows import (
     signing_out,
     writing,
 )
-
-from strongroom.core import flows
-from strongroom.core.errors import (
-    SessionLimitReached,
-    SessionReadOnly,
-    StoreUnavailable,
-    StrongroomError,
-    UsageError,
-)
-from strongroom.core.events import SessionEndedEvent
-from strongroom.core.ops import AtLimit, End, Flow, Insert, Op
-from strongroom.core.policy import SessionPolicy
-from strongroom.core.record import EndReason
-from strongroom.core.visit import Visit
-from strongroom.testing import Fates, interleavings
 
 STAGES: dict[str, tuple[Any, str | None]] = {
     "nobody": (lambda world: None, None),
@@ -99,7 +99,9 @@ def test_a_cancelled_sign_in_leaves_nobody_signed_in(name: str, waits: bool) -> 
     for world, visit, jar in cuts(name, signing_in("alice", pending=waits)):
         before = set(world.live_of("alice"))
         world.run(flows.abort(visit))
-        assert set(world.live_of("alice")) <= {"" if jar is None else world.token(jar).session_id.hex()}
+        assert set(world.live_of("alice")) <= {
+            "" if jar is None else world.token(jar).session_id.hex()
+        }
         assert visit.aborts is None
         assert before is not None
         if name == "visitor":

@@ -6,6 +6,16 @@ from functools import cache
 from typing import Any
 
 import pytest
+
+from strongroom.core import flows
+from strongroom.core.errors import RefusedError, SignInRequired, StoreUnavailable, UsageError
+from strongroom.core.events import TokenRefused
+from strongroom.core.ops import AtLimit, End, Flow, Insert
+from strongroom.core.policy import SessionPolicy
+from strongroom.core.record import EndReason
+from strongroom.core.tokens import Purpose, TokenRefusal, parse
+from strongroom.core.visit import Visit
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import anonymous, check_no_late_cookie, signed_in
 from tests.support.flows import (
     ENDERS,
@@ -21,16 +31,6 @@ from tests.support.flows import (
     scenario,
     writing,
 )
-
-from strongroom.core import flows
-from strongroom.core.errors import RefusedError, SignInRequired, StoreUnavailable, UsageError
-from strongroom.core.events import TokenRefused
-from strongroom.core.ops import AtLimit, End, Flow, Insert
-from strongroom.core.policy import SessionPolicy
-from strongroom.core.record import EndReason
-from strongroom.core.tokens import Purpose, TokenRefusal, parse
-from strongroom.core.visit import Visit
-from strongroom.testing import Fates, interleavings
 
 
 def handing(world: World) -> None:
@@ -73,7 +73,7 @@ def test_of_two_redeemers_one_wins() -> None:
         for each in done.values():
             assert each in won or isinstance(each.error, RefusedError)
 
-    meeting = {name: redeeming for name in ("one", "two")}
+    meeting = dict.fromkeys(("one", "two"), redeeming)
     assert interleavings(scenario(staged(), meeting, check)) > 20
 
 
@@ -87,7 +87,7 @@ def test_three_redeemers_and_any_fault() -> None:
         if not any(fate.died for fate in fates.values()):
             assert len(linked_of(world)) == len(cookies), "a linked session that nobody holds"
 
-    meeting = {name: redeeming for name in ("one", "two")}
+    meeting = dict.fromkeys(("one", "two"), redeeming)
     assert interleavings(scenario(staged(), meeting, check), with_faults=True) > 200
 
 
@@ -153,9 +153,7 @@ def test_a_code_is_noise_as_a_cookie_and_the_other_way_round() -> None:
     assert reply.here.refusal == TokenRefusal.SHAPE.name.lower()
     token = parse(world.ctx.keys.tokens, CODES[0].encode(), Purpose.HAND_OVER)
     assert not isinstance(token, TokenRefusal)
-    with_cookie = world.get(
-        None, lambda visit: flows.accept_hand_over(visit, world.jars["alice"])
-    )
+    with_cookie = world.get(None, lambda visit: flows.accept_hand_over(visit, world.jars["alice"]))
     assert isinstance(with_cookie.error, RefusedError)
     assert with_cookie.saw(TokenRefused)
 

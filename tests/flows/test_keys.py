@@ -5,6 +5,15 @@ from __future__ import annotations
 from functools import cache
 
 import pytest
+
+from strongroom.core.errors import UnreadableRecord
+from strongroom.core.events import TokenReuse
+from strongroom.core.ops import Replace
+from strongroom.core.record import EndReason
+from strongroom.core.sealing import Keyring
+from strongroom.core.visit import Context
+from strongroom.testing import Fates, interleavings
+from strongroom.testing.clock import START
 from tests.flows.scenes import renewal_due, signed_in
 from tests.support.flows import (
     HOUR,
@@ -27,15 +36,6 @@ from tests.support.flows import (
     signing_in,
     writing,
 )
-
-from strongroom.core.errors import UnreadableRecord
-from strongroom.core.events import GenerationsUsedUp, TokenReuse
-from strongroom.core.ops import Replace
-from strongroom.core.record import EndReason
-from strongroom.core.sealing import Keyring
-from strongroom.core.visit import Context
-from strongroom.testing import Fates, interleavings
-from strongroom.testing.clock import START
 
 DEPLOYED = START + HOUR
 """Key 2 is published from the beginning, and issues from here on."""
@@ -85,9 +85,7 @@ def test_old_and_new_processes_agree_on_the_successor() -> None:
         return process(world)
 
     meeting = {
-        "old": lambda world: world.request(
-            world.jars["alice"], renewing, ctx=before_switch(world)
-        ),
+        "old": lambda world: world.request(world.jars["alice"], renewing, ctx=before_switch(world)),
         "new": lambda world: world.request(world.jars["alice"], renewing, ctx=after_switch(world)),
     }
     assert interleavings(scenario(staged(), meeting, check), cap=60_000) > 50
@@ -145,9 +143,7 @@ def test_a_token_of_a_new_key_with_an_envelope_of_a_retired_one_is_over() -> Non
     assert isinstance(world.store, MemoryStore)
     snapshot = world.store.snapshot()
     now = snapshot.records[record.session_id]
-    stale = replace(
-        now, envelope=record.envelope, header=replace(now.header, envelope_key_id=1)
-    )
+    stale = replace(now, envelope=record.envelope, header=replace(now.header, envelope_key_id=1))
     world.store.restore(replace(snapshot, records={record.session_id: stale}))
     assert world.get(elevated, ctx=retired).subject is None
     assert world.record(elevated).header.end_reason is EndReason.POLICY

@@ -6,6 +6,14 @@ from functools import cache
 from typing import Any
 
 import pytest
+
+from strongroom.core import flows
+from strongroom.core.errors import SessionLimitReached, SessionTooLarge
+from strongroom.core.events import ExcessSessions
+from strongroom.core.ops import AtLimit
+from strongroom.core.policy import SessionPolicy
+from strongroom.core.record import EndReason
+from strongroom.testing import Fates, interleavings
 from tests.support.flows import (
     MINUTE,
     Log,
@@ -17,14 +25,6 @@ from tests.support.flows import (
     scenario,
     signing_in,
 )
-
-from strongroom.core import flows
-from strongroom.core.errors import SessionLimitReached, SessionTooLarge
-from strongroom.core.events import ExcessSessions
-from strongroom.core.ops import AtLimit
-from strongroom.core.policy import SessionPolicy
-from strongroom.core.record import EndReason
-from strongroom.testing import Fates, interleavings
 
 MAXIMUM = 2
 

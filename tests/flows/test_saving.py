@@ -7,10 +7,17 @@ from itertools import permutations
 from typing import Any
 
 import pytest
+
+from strongroom.core import flows
+from strongroom.core.errors import SessionEnded, StoreUnavailable, WriteConflict
+from strongroom.core.flows.listing import end_others
+from strongroom.core.ops import Flow, Outcome, Replace
+from strongroom.core.policy import SessionPolicy
+from strongroom.core.visit import Visit
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import WORKS, anonymous, renewal_due, signed_in, touch_due
 from tests.support.flows import (
     MINUTE,
-    RENEW,
     Action,
     Log,
     Prepared,
@@ -27,14 +34,6 @@ from tests.support.flows import (
     scenario,
     writing,
 )
-
-from strongroom.core import flows
-from strongroom.core.errors import SessionEnded, StoreUnavailable, WriteConflict
-from strongroom.core.flows.listing import end_others
-from strongroom.core.ops import Flow, Outcome, Replace
-from strongroom.core.policy import SessionPolicy
-from strongroom.core.visit import Visit
-from strongroom.testing import Fates, interleavings
 
 
 @cache
@@ -143,9 +142,7 @@ def test_a_strict_save_is_told_of_a_conflict(strictly: bool | None) -> None:
         if not told:
             assert data["key"] in done
 
-    meeting = {
-        name: posting(saving(strict=strictly, key=name)) for name in ("one", "two")
-    }
+    meeting = {name: posting(saving(strict=strictly, key=name)) for name in ("one", "two")}
     worlds = Prepared(signed_in, policy=policy)
     assert interleavings(scenario(worlds, meeting, check)) > 5
 

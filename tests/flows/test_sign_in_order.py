@@ -7,6 +7,13 @@ from functools import cache
 from typing import Any
 
 import pytest
+
+from strongroom.core import flows
+from strongroom.core.errors import SignInOvertaken
+from strongroom.core.ops import EndAll, EndSubject, Flow, Insert, ReadEpoch
+from strongroom.core.record import EndReason, Kind
+from strongroom.core.visit import Visit
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import check_no_late_cookie, pending, signed_in
 from tests.support.flows import (
     HOUR,
@@ -23,17 +30,8 @@ from tests.support.flows import (
     writing,
 )
 
-from strongroom.core import flows
-from strongroom.core.errors import SignInOvertaken
-from strongroom.core.ops import EndAll, EndSubject, Flow, Insert, ReadEpoch
-from strongroom.core.record import EndReason, Kind
-from strongroom.core.visit import Visit
-from strongroom.testing import Fates, interleavings
-
 ENDS: dict[str, Callable[[World], Flow[Any]]] = {
-    "end_subject": lambda world: flows.end_subject(
-        world.ctx, "alice", reason=EndReason.EVERYWHERE
-    ),
+    "end_subject": lambda world: flows.end_subject(world.ctx, "alice", reason=EndReason.EVERYWHERE),
     "account_disabled": lambda world: flows.account_disabled(world.ctx, "alice"),
     "end_everybody": lambda world: flows.end_everybody(world.ctx),
     "end_others": lambda world: world.request(world.jars["alice"], flows.end_others, method="POST"),
@@ -173,9 +171,7 @@ def check_reset(world: World, fates: Fates, log: Log) -> None:
     thief = done["thief"]
     if first(log, ReadEpoch, "thief") < first(log, EndSubject):
         assert not thief.cookie or world.who(thief.cookie) is None
-        assert world.live_of("alice") == [
-            world.token(done["reset"].cookie or "").session_id.hex()
-        ]
+        assert world.live_of("alice") == [world.token(done["reset"].cookie or "").session_id.hex()]
 
 
 @pytest.mark.parametrize("stage", [lambda world: None, pending, signed_in])

@@ -6,6 +6,15 @@ from functools import cache
 from typing import Any
 
 import pytest
+
+from strongroom.core.credentials import Verdict
+from strongroom.core.errors import SessionEnded, SignInOvertaken, SignInRequired, UsageError
+from strongroom.core.events import TokenRefused, TokenReuse
+from strongroom.core.ops import Flow, Touch
+from strongroom.core.policy import SessionPolicy
+from strongroom.core.record import EndReason, Kind
+from strongroom.core.visit import Visit
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import anonymous, check_no_late_cookie, pending, signed_in
 from tests.support.flows import (
     GRACE,
@@ -28,15 +37,6 @@ from tests.support.flows import (
     signing_out,
     writing,
 )
-
-from strongroom.core.credentials import Verdict
-from strongroom.core.errors import SessionEnded, SignInOvertaken, SignInRequired, UsageError
-from strongroom.core.events import TokenRefused, TokenReuse
-from strongroom.core.ops import Flow, Touch
-from strongroom.core.policy import SessionPolicy
-from strongroom.core.record import EndReason, Kind
-from strongroom.core.visit import Visit
-from strongroom.testing import Fates, interleavings
 
 STAGES: dict[str, Any] = {"visitor": anonymous, "pending": pending, "alice": signed_in}
 

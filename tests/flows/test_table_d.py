@@ -7,6 +7,24 @@ from functools import cache
 from typing import Any
 
 import pytest
+
+from strongroom.core import flows
+from strongroom.core.credentials import HANDING_OUT, ChangedBy, Verdict
+from strongroom.core.errors import SessionEnded
+from strongroom.core.events import (
+    GenerationsUsedUp,
+    SessionRenewed,
+    SessionUseAfterExpire,
+    TokenRefused,
+    TokenReuse,
+    TwoPlaces,
+)
+from strongroom.core.ops import Insert, Outcome, Rotate, Shift
+from strongroom.core.policy import Routes, SessionPolicy
+from strongroom.core.record import EndReason, Record
+from strongroom.core.tokens import MAX_RENEWAL, MAX_ROTATION, Token, generation_of, mint, successor
+from strongroom.stores.memory import MemoryStore
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import (
     confirmation_due,
     renewal_due,
@@ -34,24 +52,6 @@ from tests.support.flows import (
     scenario,
     signing_in,
 )
-
-from strongroom.core import flows
-from strongroom.core.credentials import HANDING_OUT, ChangedBy, Verdict
-from strongroom.core.errors import SessionEnded
-from strongroom.core.events import (
-    GenerationsUsedUp,
-    SessionRenewed,
-    SessionUseAfterExpire,
-    TokenRefused,
-    TokenReuse,
-    TwoPlaces,
-)
-from strongroom.core.ops import Insert, Outcome, Rotate, Shift
-from strongroom.core.policy import Routes, SessionPolicy
-from strongroom.core.record import EndReason, Record
-from strongroom.core.tokens import MAX_RENEWAL, MAX_ROTATION, Token, generation_of, mint, successor
-from strongroom.stores.memory import MemoryStore
-from strongroom.testing import Fates, interleavings
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0"
 PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/605.1.15"
@@ -96,9 +96,7 @@ def test_two_that_adopt_at_once_agree() -> None:
         assert [each for each in shifted if isinstance(each, Outcome) and each.applied][1:] == []
         assert {each.subject for each in replies(fates).values()} == {"alice"}
 
-    meeting = {
-        name: lambda world: world.request(world.jars["alice"]) for name in ("one", "two")
-    }
+    meeting = {name: lambda world: world.request(world.jars["alice"]) for name in ("one", "two")}
     assert interleavings(scenario(staged(renewal_forgotten), meeting, check)) > 5
 
 
@@ -246,9 +244,7 @@ def test_row_reuse_ends_the_session(which: str, verdict: Verdict) -> None:
 )
 def test_reuse_by_a_slow_request_is_reported_and_the_next_decides(slow: dict[str, Any]) -> None:
     """A body may have been under way for long: refused, reported, ended by the next GET (D)."""
-    world = Prepared(
-        confirmed_successor, policy=SessionPolicy(routes=Routes(slow=("/upload",)))
-    )()
+    world = Prepared(confirmed_successor, policy=SessionPolicy(routes=Routes(slow=("/upload",))))()
     world.clock.advance(GRACE)
     old = world.jars["alice"]
     spared = world.get(old, saving(a=1), **slow)
@@ -319,8 +315,7 @@ def test_racers_with_one_token_get_one_successor() -> None:
         assert world.generation(new or "") == 1
 
     meeting = {
-        name: lambda world: world.request(world.jars["alice"], renewing)
-        for name in ("one", "two")
+        name: lambda world: world.request(world.jars["alice"], renewing) for name in ("one", "two")
     }
     make = scenario(staged(renewal_due), meeting, check)
     assert interleavings(make, cap=60_000) > 50
@@ -357,8 +352,7 @@ def test_racers_survive_any_fault() -> None:
             assert world.who(jar) == "alice"
 
     meeting = {
-        name: lambda world: world.request(world.jars["alice"], renewing)
-        for name in ("one", "two")
+        name: lambda world: world.request(world.jars["alice"], renewing) for name in ("one", "two")
     }
     make = scenario(staged(renewal_due), meeting, check)
     assert interleavings(make, with_faults=True, cap=60_000) > 50
@@ -376,9 +370,7 @@ def test_a_confirmation_never_moves() -> None:
         set_at = [each for each in moments if each]
         assert world.record(world.jars["alice"]).header.credential.confirmed_at == set_at[0]
 
-    meeting = {
-        name: lambda world: world.request(world.jars["alice"]) for name in ("one", "two")
-    }
+    meeting = {name: lambda world: world.request(world.jars["alice"]) for name in ("one", "two")}
     make = scenario(staged(confirmation_due), meeting, check)
     assert interleavings(make, explore_with_time=(MINUTE,), cap=60_000) > 50
 

@@ -63,6 +63,7 @@ LAYERS = (
     Layer("stores", lazily=("core", "stores")),
     Layer("stores.urls", ours=STORE, lazily=("stores",)),
     Layer("stores.base", ours=("core",)),
+    Layer("stores.bridge", ours=STORE),
     Layer("stores.memory", ours=STORE),
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
     Layer("stores.valkey", ours=STORE, theirs=("redis",)),

@@ -706,9 +706,11 @@ class TestForking:
         code = """if True:
             import ctypes, os, sys, threading
             from strongroom.core.ops import Find
-            from strongroom.stores.sqlite import SQLiteStore
+            from strongroom.stores.sqlite import SQLiteStore, checkpoint
             from strongroom.testing.records import a_record, an_end, an_insert
-            fork = os.fork if sys.argv[2] == "told" else ctypes.CDLL(None).fork
+            # No other thread may be at work in a fork that Python is not told about.
+            checkpoint.Checkpointer.__init__.__defaults__ = (1000.0,)
+            fork = os.fork if sys.argv[2] == "told" else ctypes.PyDLL(None).fork
             store = SQLiteStore(sys.argv[1])
             store.open(b"identity")
             records = [a_record() for _ in range(20)]

@@ -26,8 +26,8 @@ NEVER = 0
 """The time stamp of something that has not happened."""
 
 HANDING_OUT = 10
-"""How often `settle` fits into the time in which a successor that was used is handed out once more.
-After that it is only for a session that nobody used for as long: otherwise a thief who went on using
+"""How often `settle` fits into the time in which a successor that was used is handed out again.
+Later it is so only for a session that nobody used for as long: otherwise a thief who went on with
 the old token would put off its confirmation, and with it being found, for ever."""
 
 

@@ -82,8 +82,9 @@ class CsrfRules:
     application are not each other. `trusted_origins` are others that may send unsafe requests, each
     written out, siblings of the same site too. `exempt` and `json_paths` hold exact paths, or
     prefixes that end in `/*`. On `json_paths` an unsafe request must be one that no HTML form can
-    make (ASVS 3.5.2). `token_on_every_body` demands the token of every unsafe request with a body,
-    whatever its origin (NIST SP 800-63B-4, 5.1). `field` and `header` carry the token.
+    make (ASVS 3.5.2). On `own_token_paths` the token is always asked for, and only one that was
+    made for that very path will do. `token_on_every_body` demands the token of every unsafe request
+    with a body, whatever its origin (NIST SP 800-63B-4, 5.1). `field` and `header` carry the token.
 
     Raises:
         ConfigurationError: a value that would never match, or that would match too much.
@@ -93,6 +94,7 @@ class CsrfRules:
     trusted_origins: tuple[str, ...] = ()
     token_on_every_body: bool = False
     json_paths: tuple[str, ...] = ()
+    own_token_paths: tuple[str, ...] = ()
     exempt: tuple[str, ...] = ()
     field: str = FIELD_NAME
     header: str = HEADER_NAME
@@ -103,6 +105,7 @@ class CsrfRules:
             "origins": _each("origins", self.origins, _own_origin),
             "trusted_origins": _each("trusted_origins", self.trusted_origins, _trusted_origin),
             "json_paths": _each("json_paths", self.json_paths, _json_path),
+            "own_token_paths": _each("own_token_paths", self.own_token_paths, _json_path),
             "exempt": _each("exempt", self.exempt, _exempt_path),
         }
         for name, value in normal.items():

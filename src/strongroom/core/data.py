@@ -55,9 +55,9 @@ class SessionData(MutableMapping[str, Any]):
             raise KeyError(key)
         if key in self._read:
             return self._read[key]
-        value = self._codec.decode(self._encoded()[key])
+        value: Any = self._codec.decode(self._encoded()[key])
         # What cannot change by itself need not be compared at the end.
-        kept = self._live if isinstance(value, list | dict) else self._read
+        kept = self._live if is_dict(value) or is_array(value) else self._read
         kept[key] = value
         return value
 
@@ -166,8 +166,9 @@ class SessionData(MutableMapping[str, Any]):
 
     def _encoded(self) -> Encoded:
         if self._load is not None:
-            load, self._load = self._load, None
-            self._stored = load()
+            # Forgotten only once it succeeded: after a failure, empty would look like loaded.
+            self._stored = self._load()
+            self._load = None
         return self._stored
 
     def _encode(self, key: str, value: Any) -> bytes:

@@ -169,6 +169,7 @@ class Visit:
         "data",
         "data_version",
         "events",
+        "excluded",
         "facts",
         "identity",
         "issue",
@@ -220,6 +221,7 @@ class Visit:
         self.renew_asked = False
         self.start_allowed = False
         self.unavailable = False
+        self.excluded = False
         self.seen = False
         self.csrf_token_used = False
         self.pre_session: bytes | None = None
@@ -343,6 +345,12 @@ class Visit:
                 "The session cannot be written while its store does not answer.",
                 why="What was written would be lost.",
                 hint="Check session.unavailable before writing on a public route.",
+            )
+        if self.excluded:
+            raise SessionReadOnly(
+                "This route is excluded from sessions by the policy.",
+                why="Nothing was read, so nothing can be written.",
+                hint="Take the path out of Routes(excluded=...) if it needs a session.",
             )
         if self.record is not None:
             return

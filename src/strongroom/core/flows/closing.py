@@ -24,7 +24,7 @@ from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.core.ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
 from strongroom.core.policy import judge as judge_clocks
 from strongroom.core.record import EndReason, Kind, Record
-from strongroom.core.tokens import Token, successor
+from strongroom.core.tokens import MAX_RENEWAL, Token, renewal_of, successor
 from strongroom.core.visit import Visit
 
 from .saving import save
@@ -253,7 +253,8 @@ def _renew(visit: Visit) -> Flow[None]:
     credential, now = record.header.credential, ctx.now()
     following = successor(ctx.keys.tokens, token, credential.next_key_id)
     if following is None or following.digest != credential.next:
-        visit.note(GenerationsUsedUp)
+        if renewal_of(credential.generation) == MAX_RENEWAL:
+            visit.note(GenerationsUsedUp)
         return
     after = successor(ctx.keys.tokens, following, ctx.keys.issuing)
     changed = renewed(credential, following, after, now)

@@ -26,7 +26,7 @@ def visit_without_session(ctx: Context, facts: RequestFacts) -> Visit | None:
     if not matches(facts.path, ctx.policy.routes.excluded):
         return None
     visit = Visit(ctx, facts)
-    visit.cookie_locked = True
+    visit.excluded = visit.cookie_locked = True
     return visit
 
 
@@ -42,7 +42,7 @@ def visit_without_store(ctx: Context, facts: RequestFacts) -> Visit | None:
 def cross_site(visit: Visit) -> Decision:
     """The decision as far as the headers tell; `needs_token` asks for the form's token."""
     facts, rules = visit.facts, visit.ctx.policy.csrf
-    decision = decide(facts, rules)
+    decision = decide(facts, rules, token_for_form=_wants_its_own(visit))
     if decision.verdict != "needs_token":
         return decision
     presented = find_header_token(facts, rules)
@@ -51,8 +51,16 @@ def cross_site(visit: Visit) -> Decision:
 
 def cross_site_with(visit: Visit, presented: str | None) -> Decision:
     """The decision once the token is known, or known to be absent."""
-    check = visit.judge_csrf_token(presented)
-    return decide(visit.facts, visit.ctx.policy.csrf, check)
+    facts, own = visit.facts, _wants_its_own(visit)
+    check = visit.judge_csrf_token(presented, form=facts.path)
+    if check == "invalid" and not own:
+        check = visit.judge_csrf_token(presented)
+    return decide(facts, visit.ctx.policy.csrf, check, token_for_form=own)
+
+
+def _wants_its_own(visit: Visit) -> bool:
+    """Whether only the token of this very form will do."""
+    return matches(visit.facts.path, visit.ctx.policy.csrf.own_token_paths)
 
 
 def refuse_cross_site(visit: Visit, decision: Decision) -> None:

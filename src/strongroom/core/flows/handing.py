@@ -97,9 +97,19 @@ def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
     if not outcome.applied:
         raise _refused(visit, "code_used")
     parent: Found | None = yield Find(granted.linked_to, authoritative=True)
-    if parent is None or not parent.record.is_live:
+    if parent is None or _is_over(visit, parent):
         raise _refused(visit, "session_has_ended")
     yield from _open_linked(visit, granted, found.record)
+
+
+def _is_over(visit: Visit, found: Found) -> bool:
+    """Whether that session is over at this moment, by its end, its clocks or the store's epoch."""
+    ctx, record = visit.ctx, found.record
+    identity = ctx.open_identity(record)
+    if identity is None:
+        return True
+    now, epoch = ctx.now(), found.store_epoch
+    return judge(record.header, identity, now, clocks=ctx.clocks, store_epoch=epoch) is not None
 
 
 def _open_linked(visit: Visit, granted: Identity, grant: Record) -> Flow[None]:

@@ -39,7 +39,7 @@ from strongroom.core.policy import ATTEMPT_MAX, judge, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.visit import Context, Visit
 
-from .signing import rotate, with_factors
+from .signing import check_can_issue, rotate, with_factors
 
 SWEEP_BATCH = 500
 _KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
@@ -93,7 +93,9 @@ def sessions_of(
     """
     listed: tuple[Found, ...] = yield ListSubject(ctx.keys.subject_key(subject))
     infos = [info for found in listed if (info := _info(ctx, found, current)) is not None]
-    chosen = [info for info in infos if include_ended or info.is_live]
+    # The index is in the clear: whoever writes the store could file a session under somebody else.
+    own = [info for info in infos if info.subject == subject]
+    chosen = [info for info in own if include_ended or info.is_live]
     chosen.sort(key=lambda info: info.last_seen, reverse=True)
     chosen.sort(key=lambda info: not info.current)
     return chosen
@@ -195,6 +197,7 @@ def credentials_changed(visit: Visit, factors: Iterable[str] = ()) -> Flow[Repor
 
     `factors` were proved on the way, such as the old password: they count from now.
     """
+    check_can_issue(visit)
     report = yield from end_others(visit, EndReason.CREDENTIAL)
     assert visit.identity is not None  # noqa: S101 - `end_others` asked for it
     yield from rotate(visit, with_factors(visit, visit.identity, factors))

@@ -1,4 +1,4 @@
-"""Which session a request is in, if any (DESIGN 6.1 to 6.3, PROTOCOL D, F3, H2).
+"""Which session a request is in, if any (PROTOCOL D, F3, H2).
 
 Nothing that we did not issue reaches the store. Anything but a plain "current" is read again from
 the primary before it acts. What is refused leaves the request anonymous; most refusals also lock

@@ -5,8 +5,9 @@ calls: an open one would pin an old view of the file, and the next write would f
 longer than the busy timeout, for the lock and for other processes together.
 
 **Fork.** An SQLite connection must not cross a fork: the child would believe that it holds its
-parent's locks. All lines are therefore closed just before a fork and open again on both sides. For
-forks that Python is not told about (uWSGI's), the child finds another process id and starts anew.
+parent's locks. All lines are therefore closed just before a fork and open again on both sides. In a
+fork that Python is not told about (uWSGI's), the child finds another process id and starts anew;
+that is sound only if no other thread was using the store, so open it after the fork (`lazy-apps`).
 
 **A file that goes away.** The path is compared with the file that is open before every write, and
 at most `FILE_CHECK_SECONDS` before every read. If the file is gone, every op fails until it is back
@@ -50,7 +51,6 @@ class Line:
         self._connection: Connection | None = None
         self._stamp: tuple[int, int] | None = None
         self._check_at = 0.0
-        self._pid = os.getpid()
 
     def run(self, work: Work[T]) -> T:
         """Do the work, again and again while others hold a lock, until the busy timeout.
@@ -60,7 +60,7 @@ class Line:
         Raises:
             StoreUnavailable, StoreMismatch, UnreadableRecord: as the contract of stores says.
         """
-        self._notice_fork()
+        _notice_fork()
         give_up_at = time.monotonic() + self._file.patience
         if not self._lock.acquire(timeout=self._file.patience):
             raise faults.too_busy(self._file.path)
@@ -77,7 +77,7 @@ class Line:
         Raises:
             BlockingIOError: it does; nothing was done.
         """
-        self._notice_fork()
+        _notice_fork()
         if not self._lock.acquire(blocking=False):
             raise BlockingIOError
         try:
@@ -101,8 +101,12 @@ class Line:
 
     def release(self) -> None:
         """The fork is over: go on, in the parent and in the child."""
-        self._pid = os.getpid()
         self._lock.release()
+
+    def abandon(self) -> None:
+        """Start anew in a forked child, where whoever held the lock may not exist."""
+        self._lock = Lock()
+        self._drop()
 
     def _checked_connection(self) -> Connection:
         now = time.monotonic()
@@ -144,15 +148,6 @@ class Line:
         if connection is not None:
             connection.close()
 
-    def _notice_fork(self) -> None:
-        if self._pid == os.getpid():
-            return
-        # A fork that Python was not told about. The old lock may be held by a thread that does not
-        # exist here. Closing is safe, as the parent's locks keep it from changing the file.
-        self._lock = Lock()
-        self._drop()
-        self._pid = os.getpid()
-
 
 class Lines:
     """The lines of one store: they open together, close together and stand still for a fork."""
@@ -192,12 +187,18 @@ class Lines:
         for line in self._each():
             line.release()
 
+    def abandon(self) -> None:
+        """Start anew in a child that found itself forked."""
+        for line in self._each():
+            line.abandon()
+
     def _each(self) -> tuple[Line, Line, Line]:
         return self.reading, self.keeping, self.writing
 
 
 _ALL: WeakSet[Lines] = WeakSet()
 _held: list[Lines] = []
+_pid = os.getpid()
 
 
 def _before_fork() -> None:
@@ -208,10 +209,26 @@ def _before_fork() -> None:
 
 
 def _after_fork() -> None:
+    global _pid  # noqa: PLW0603 - there is one process, and this is its number
+    _pid = os.getpid()
     for lines in _held:
         lines.release()
     _held.clear()
     FORKING.release()
+
+
+def _notice_fork() -> None:
+    """In a child that Python was not told about: let go of all inherited connections, at once.
+
+    All of them, because SQLite counts its locks per process: as long as one inherited connection
+    is open, a new one believes that this process holds locks which only the parent does. Closing
+    them is safe: the parent's locks keep it from changing the file.
+    """
+    global _pid  # noqa: PLW0603
+    if _pid != os.getpid():
+        _pid = os.getpid()
+        for lines in list(_ALL):
+            lines.abandon()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
