@@ -7,11 +7,7 @@ none, these tests are skipped, and the summary says so; under CI that is a failu
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
@@ -30,29 +25,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from examples.bank.app import create_app
 from examples.bank.desk import Bank
+from examples.bank.screenshots import chromium_arguments, chromium_path, serving
 from examples.bank.seed import CUSTOMERS, seed
 from strongroom.adapters import system_clock
 from strongroom.core.events import Event
 from strongroom.testing import FrozenClock
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ALICE, BOB = ((username, password) for username, _, password in CUSTOMERS)
-
-
-def chromium_path() -> str:
-    """The browser to drive.
-
-    Raises:
-        pytest.skip.Exception: there is none on this machine.
-    """
-    named = os.environ.get("CHROMIUM")
-    found = named or next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None or not Path(found).exists():
-        pytest.skip(
-            f"NO BROWSER TEST WAS RUN: there is no {named or 'chromium'} here. Install it "
-            "(apt-get install chromium), or name one in CHROMIUM."
-        )
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +41,13 @@ def chromium() -> Generator[Browser]:
     Not for longer: while Playwright is open, nothing else can run an event loop in this thread.
     """
     path = chromium_path()
-    # As root, which is usual in containers, chromium's sandbox does not start.
-    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    if path is None:
+        pytest.skip(
+            "NO BROWSER TEST WAS RUN: there is no chromium here. Install it "
+            "(apt-get install chromium), or name one in CHROMIUM."
+        )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=path, args=chromium_arguments())
         yield browser
         browser.close()
 
@@ -126,28 +108,6 @@ def town(tmp_path: Path) -> Generator[Town]:
         elsewhere.submit(asyncio.run, seeding).result()
     with serving(gate) as port:
         yield Town(f"http://localhost:{port}", clock, gate, events)
-
-
-@contextmanager
-def serving(app: ASGIApp) -> Iterator[int]:
-    """An application under uvicorn, in a thread, from its start to its end -> the port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="warning", proxy_headers=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert thread.is_alive(), "the bank did not start"
-            assert time.monotonic() < deadline, "the bank did not start in time"
-            time.sleep(0.02)
-        yield listening.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listening.close()
-        assert not thread.is_alive(), "the bank did not stop"
 
 
 @contextmanager

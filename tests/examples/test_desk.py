@@ -154,7 +154,7 @@ def test_a_forged_token_reaches_no_store(evening: Evening) -> None:
     played = evening.play("forged-token")
     assert_holds(played)
     forged = by_mallory(played)[1:]
-    assert [step.reads for step in forged] == [0] * 5
+    assert [(step.reads, step.writes) for step in forged] == [(0, 0)] * 5
     assert [step.outcome for step in forged] == [Outcome.OUT] * 5
     assert [event.about for step in forged for event in step.events] == ["forged"] * 2 + [
         "shape"

@@ -13,6 +13,7 @@ who silently follows every renewal is in here too: he is not found (D4), and the
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from strongroom.core.credentials import HANDING_OUT, NEVER, Verdict
 from strongroom.core.events import TokenReuse, TwoPlaces
 from strongroom.core.ops import Flow, Op
+from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason
 from strongroom.core.visit import Visit
 from strongroom.stores.memory import MemoryStore
@@ -175,7 +177,8 @@ class Honest(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        # Touching often is the harder case: uses are noted sooner.
+        self.world = World(policy=SessionPolicy(touch_interval=timedelta(seconds=2)))
         self.browser = Browser(self.world, self.world.sign_in("alice", cart=0))
         assert isinstance(self.world.store, MemoryStore)
         self.backups = [(self.world.clock(), self.world.store.snapshot())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -89,8 +90,6 @@ def test_an_expired_cookie_is_cleared_only_later(later: int) -> None:
 
 def test_a_shortened_timeout_reaches_sessions_that_began_before_it() -> None:
     """The policy counts as it is now (P9)."""
-    from datetime import timedelta
-
     world = staged(signed_in)()
     shorter = world.context(policy=SessionPolicy(idle_timeout=timedelta(minutes=5)))
     world.clock.advance(5 * MINUTE - 1)
@@ -222,7 +221,7 @@ def test_what_slow_requests_do_does_not_confirm() -> None:
 
     Else a browser that crashed meanwhile, and found yesterday's jar, would be called a thief.
     """
-    world = staged(renewal_due)()
+    world = Prepared(renewal_due, policy=SessionPolicy(touch_interval=timedelta(0)))()
     old = world.jars["alice"]
     new = world.renewed(old)
     # The new token arrives, and two requests use it: one at once, one that takes its time.

@@ -270,11 +270,10 @@ def test_a_stated_origin_stands_in_for_a_lost_host(
     assert only(findings, "host")["verdict"] == "ok"
 
 
-@pytest.mark.xfail(reason="RequestFacts.is_cross_site does not know the policy's origins")
 def test_a_stated_origin_is_enough_to_sign_in(
     without_host: Proxy, certificates: Certificates
 ) -> None:
-    """Without Fetch Metadata too; the doctor tells while it is not so."""
+    """Without Fetch Metadata too: the policy's origins are our own, whatever the host says (F2)."""
     with Browser(without_host, certificates, metadata=False) as browser:
         assert browser.post("/sign-in").status_code == 200
 

@@ -149,7 +149,6 @@ async def after_renewal(stage: Stage) -> Transcript:
             why="The page can tell why the session ended, and does.",
             promise="P17",
         )
-        scene.check("The page tells her that a copy was used.", "old copy of" in page.text)
         await scene.sign_in(
             alice, "Alice signs in.", "A new session, and Mallory has no copy of its key.", "P10"
         )
@@ -166,6 +165,7 @@ async def after_renewal(stage: Stage) -> Transcript:
         scene.check("Her key had been renewed.", renewed not in ("", stolen))
         scene.check("The thief is signed out.", _ended_out(scene, mallory))
         scene.check("An alarm was raised.", "authn_token_reuse" in heard)
+        scene.check("The sign-in page tells Alice why.", "old copy of" in page.text)
         told = "An old key of a session was used" in history.text
         scene.check("Her history tells her, and asks whether it was her.", told)
         return scene.transcript

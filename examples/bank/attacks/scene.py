@@ -65,6 +65,7 @@ class Step:
     jar: str | None = None
     events: tuple[Heard, ...] = ()
     reads: int = 0
+    writes: int = 0
     why: str = ""
     promise: str | None = None
 
@@ -221,6 +222,7 @@ class Scene:
                 jar=change,
                 events=tuple(_heard(event) for event in seen.events),
                 reads=seen.reads,
+                writes=seen.writes,
                 why=why,
                 promise=promise,
             )

@@ -59,6 +59,7 @@ __all__ = [
     "decide",
     "find_form_token",
     "find_header_token",
+    "is_cross_site",
     "judge_token",
     "mint_token",
     "pre_session_binding",
@@ -147,6 +148,19 @@ def decide(
     if found.verdict != "needs_token" or token == "unread":  # noqa: S105 - as above
         return found
     return DECISIONS[_TOKEN_RULES.get(token, "token_invalid")]
+
+
+def is_cross_site(facts: RequestFacts, rules: CsrfRules) -> bool:
+    """Whether another site is behind the request, so that a Lax cookie of ours stayed at home (F2).
+
+    By Fetch Metadata; without it, by an `Origin` that is not our own. A trusted origin is another
+    site all the same. No `Origin` at all is no sign of one.
+    """
+    site = facts.fetch_site
+    if site is not None:
+        return site == "cross-site"
+    told = facts.header(b"origin")
+    return told is not None and normal_origin(told) not in _own_origins(facts, rules)
 
 
 def find_header_token(facts: RequestFacts, rules: CsrfRules) -> str | None:

@@ -25,7 +25,7 @@ from typing import Any
 
 from .answers import Answer
 from .cookies import CookieSpec, cookie_name, parse_cookie_header
-from .csrf import decide
+from .csrf import decide, is_cross_site
 from .csrf_tokens import check_token, mint_token
 from .exchange import RequestFacts
 from .proxies import TrustedProxies
@@ -154,7 +154,7 @@ def _would_be(ctx: Context, facts: RequestFacts, *, websocket: bool) -> dict[str
         "verdict": decision.verdict,
         "rule": decision.rule,
         "reason": decision.reason,
-        "cross_site": asked.is_cross_site,
+        "cross_site": is_cross_site(asked, ctx.policy.csrf),
     }
 
 

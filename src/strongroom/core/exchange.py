@@ -118,15 +118,6 @@ class RequestFacts:
         return self.header(b"sec-fetch-site")
 
     @property
-    def is_cross_site(self) -> bool:
-        """Whether another site is behind it: by Fetch Metadata, else by an Origin not our own."""
-        site = self.fetch_site
-        if site is not None:
-            return site == "cross-site"
-        origin = self.header(b"origin")
-        return origin is not None and origin.lower() != f"{self.scheme}://{self.host}"
-
-    @property
     def is_navigation(self) -> bool:
         """A top-level navigation by the browser's own word; without Fetch Metadata, False."""
         return (

@@ -13,6 +13,7 @@ from typing import Any
 
 from .cookies import CookieSpec, find_cookies
 from .credentials import Credential, Verdict, judge
+from .csrf import is_cross_site
 from .csrf_tokens import (
     MASK_BYTES,
     PRE_SESSION_BYTES,
@@ -386,4 +387,4 @@ class Visit:
     @property
     def cookie_may_be_at_home(self) -> bool:
         """A cross-site unsafe request: a Lax cookie stays at home, and so proves nothing (F2)."""
-        return not self.facts.is_safe and self.facts.is_cross_site
+        return not self.facts.is_safe and is_cross_site(self.facts, self.ctx.policy.csrf)
