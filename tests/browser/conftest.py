@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -60,20 +60,25 @@ class Gate:
         self.path = ""
         self.missing = 0
         self._open: asyncio.Event | None = None
+        self._turn: asyncio.Lock | None = None
 
-    def hold(self, path: str, count: int) -> None:
-        """From now on, until `count` requests for this path are there."""
-        self.path, self.missing, self._open = path, count, None
+    def hold(self, path: str, count: int, *, in_turn: bool = False) -> None:
+        """Until `count` requests for this path are there; then together, or one after the other."""
+        self.path, self.missing = path, count
+        self._open, self._turn = asyncio.Event(), asyncio.Lock() if in_turn else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == self.path and self.missing > 0:
-            self._open = self._open or asyncio.Event()
-            opened = self._open
-            self.missing -= 1
-            if self.missing == 0:
-                opened.set()
-            await asyncio.wait_for(opened.wait(), 20)
-        await self.app(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] != self.path or self.missing <= 0:
+            await self.app(scope, receive, send)
+            return
+        opened, turn = self._open, self._turn
+        assert opened is not None
+        self.missing -= 1
+        if self.missing == 0:
+            opened.set()
+        await asyncio.wait_for(opened.wait(), 20)
+        async with turn or nullcontext():
+            await self.app(scope, receive, send)
 
 
 @dataclass

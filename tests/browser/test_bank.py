@@ -78,8 +78,9 @@ def test_another_site_cannot_send_a_form(visit: Visit, town: Town, host: str, ru
     assert alice.page.locator(".sum").inner_text() == balance
 
 
+@pytest.mark.parametrize("in_turn", [False, True], ids=["together", "in turn"])
 def test_two_tabs_race_through_a_renewal(
-    visit: Visit, town: Town, settled: Callable[[Visitor], None]
+    visit: Visit, town: Town, settled: Callable[[Visitor], None], in_turn: bool
 ) -> None:
     """P11: both come with the old key at one moment; both stay, with one new key."""
     alice = visit()
@@ -88,7 +89,7 @@ def test_two_tabs_race_through_a_renewal(
     old = alice.key
     tabs = [alice.page, alice.context.new_page()]
     tabs[1].goto("about:blank")
-    town.gate.hold("/devices", 2)
+    town.gate.hold("/devices", 2, in_turn=in_turn)
     for tab in tabs:
         # Not `goto`, which would wait for the one before the other has begun.
         tab.evaluate(f"setTimeout(() => {{ location.href = '{town.url}/devices' }})")
@@ -130,7 +131,9 @@ def test_the_back_button_shows_nothing_after_signing_out(visit: Visit) -> None:
     """P23: pages of an account are not kept, neither by the cache nor by the back button's."""
     alice = visit()
     alice.sign_in()
-    alice.go("/settings")
+    answer = alice.page.goto(alice.town.url + "/settings")
+    assert answer is not None
+    assert answer.header_value("cache-control") == "no-store"
     assert "alice@example.org" in alice.text
     alice.page.get_by_role("button", name="Sign out").click()
     expect(alice.page.get_by_role("heading", level=1)).to_have_text("You are signed out")

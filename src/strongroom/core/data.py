@@ -137,12 +137,9 @@ class SessionData(MutableMapping[str, Any]):
         return result
 
     def contested(self, changes: Changes, stored: Encoded) -> list[str]:
-        """Keys that somebody else changed as well, and not to the same value."""
-        return sorted(
-            key
-            for key, value in changes.items()
-            if stored.get(key) != self._stored.get(key) and stored.get(key) != value
-        )
+        """Keys that somebody else changed as well, even to the same value: of two who each added
+        one to a counter, one was lost."""
+        return sorted(key for key in changes if stored.get(key) != self._stored.get(key))
 
     def rebase(self, stored: Encoded) -> None:
         """From now on, `stored` is what was loaded. Values that others changed are read anew."""
@@ -213,7 +210,9 @@ def unpack(codec: Codec, packed: bytes) -> Encoded:
 
 
 def _check_key(key: object) -> None:
-    if not isinstance(key, str) or not key or len(key) > MAX_KEY_LENGTH:
+    fits = isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH
+    # Half of a surrogate pair has no UTF-8, and would fail only when the session is saved.
+    if not fits or any("\ud800" <= each <= "\udfff" for each in str(key)):
         raise UnserialisableValue(
             "A session key must be text of 1 to 256 characters.",
             why="Nothing was changed.",

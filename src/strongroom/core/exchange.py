@@ -146,8 +146,10 @@ class ResponseEdits:
     must never be kept for somebody else; `personal` only fills in where it said nothing (P23).
     """
 
-    cookies: list[bytes] = field(default_factory=list[bytes])
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    cookies: list[bytes] = field(default_factory=list[bytes], repr=False)
+    headers: list[tuple[bytes, bytes]] = field(
+        default_factory=list[tuple[bytes, bytes]], repr=False
+    )
     vary_cookie: bool = False
     no_store: bool = False
     personal: bool = False

@@ -74,6 +74,8 @@ class EndReason(StrEnum):
 
 
 _REASONS: tuple[EndReason, ...] = tuple(EndReason)
+_KINDS: tuple[Kind, ...] = tuple(Kind)
+_CHANGES: tuple[ChangedBy, ...] = tuple(ChangedBy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +203,13 @@ def decode_header(raw: bytes) -> tuple[Header, bytes]:
             next=following,
             next_key_id=next_key_id,
             changed_at=changed_at,
-            changed_by=ChangedBy(changed_by),
+            changed_by=_CHANGES[int(changed_by)],
             previous=previous,
             first_used_at=first_used_at,
             confirmed_at=confirmed_at,
         )
         header = Header(
-            kind=Kind(kind),
+            kind=_KINDS[int(kind)],
             credential=credential,
             revision=revision,
             data_version=data_version,
@@ -218,7 +220,7 @@ def decode_header(raw: bytes) -> tuple[Header, bytes]:
             last_seen=last_seen,
             idle_deadline=idle_deadline,
             purge_at=purge_at,
-            end_reason=None if reason == 0 else EndReason(_REASONS[reason - 1]),
+            end_reason=None if reason == 0 else _REASONS[int(reason) - 1],
             ended_at=ended_at,
             format=format_,
         )

@@ -11,6 +11,15 @@ A store **must**
   others, `UnreadableRecord` for damage, and nothing else;
 - keep a record's unknown tail as it is.
 
+- refuse to be opened by others (`StoreMismatch`), and every op before `open` and after `close`
+  (`StoreUnavailable`).
+
+Anonymous sessions have no subject (`NO_SUBJECT`): they are in no list, and no `end_subject` reaches
+them. A record that cannot be read raises where it is asked for, does not count towards a limit, and
+is removed by `end_subject`, which must not leave anything behind that it could not end. Lists are
+ordered by `inserted_at`. A subject's epoch may be forgotten `epochs_before` its last change, and is
+zeros then.
+
 It is a **no-op**, answered as a value: finding what is not there, ending what has ended, touching
 with a moment that is not later.
 

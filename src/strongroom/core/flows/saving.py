@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from strongroom.core.credentials import create
 from strongroom.core.data import Changes, Encoded, pack
-from strongroom.core.errors import SessionEnded, SessionTooLarge, StoreUnavailable, WriteConflict
+from strongroom.core.errors import (
+    SessionEnded,
+    SessionReadOnly,
+    SessionTooLarge,
+    StoreUnavailable,
+    WriteConflict,
+)
 from strongroom.core.events import SessionCreated, SessionUseAfterExpire
 from strongroom.core.ops import Flow, Insert, Inserted, Outcome, Replace
 from strongroom.core.record import (
@@ -17,6 +23,7 @@ from strongroom.core.record import (
     NO_SUBJECT,
     AuthenticationEvent,
     Device,
+    EndReason,
     Header,
     Identity,
     Kind,
@@ -35,7 +42,8 @@ def save(visit: Visit, *, strict: bool | None = None, explicit: bool = True) -> 
     Raises:
         UnserialisableValue, SessionTooLarge: nothing was written.
         WriteConflict: another request changed the same key, and `strict` asked to be told.
-        SessionEnded: only where the save is `explicit`.
+        SessionEnded, SessionReadOnly: only where the save is `explicit`. Else what a request wrote
+            without a session that it could be kept in is gone with the request.
     """
     changes = visit.data.changes()
     if not changes:
@@ -43,6 +51,8 @@ def save(visit: Visit, *, strict: bool | None = None, explicit: bool = True) -> 
     if strict is None:
         strict = visit.ctx.policy.conflicts == "strict"
     if visit.record is None:
+        if explicit and visit.cookie_locked:
+            raise _cannot_begin(visit)
         return (yield from _start_anonymous(visit, changes))
     written = yield from _write(visit, changes, strict=strict)
     if written or not explicit:
@@ -91,6 +101,18 @@ def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
         f"The session could not be saved in {_ATTEMPTS} tries, because others kept writing it.",
         why="Nothing was written by this request.",
         hint="Keep what many requests write at once in a database, not in the session.",
+    )
+
+
+def _cannot_begin(visit: Visit) -> SessionReadOnly:
+    """A cookie came that opens nothing, and must not be replaced by this response (P13, A4)."""
+    refusal = visit.refusal
+    reason = refusal.value if isinstance(refusal, EndReason) else refusal
+    return SessionReadOnly(
+        f"The cookie of this request opens no session ({reason or 'several at once'}), and none "
+        "can begin here.",
+        why="Another response may be setting a newer cookie at this moment. Nothing was saved.",
+        hint="Treat the visitor as signed out; signing in still works.",
     )
 
 
