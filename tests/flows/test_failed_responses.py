@@ -168,7 +168,7 @@ def test_the_old_session_outlives_a_sign_in_that_could_not_end_it() -> None:
     world = staged("alice")()
     jar = world.jars["alice"]
     flow = world.request(jar, signing_in("alice"), method="POST")
-    op, first = next(flow), True
+    op, first, reply = next(flow), True, None
     try:
         while True:
             if isinstance(op, End) and first:
@@ -177,7 +177,8 @@ def test_the_old_session_outlives_a_sign_in_that_could_not_end_it() -> None:
             else:
                 op = flow.send(getattr(world.store, op.verb)(op))
     except StopIteration as done:
-        reply: Reply = done.value
+        reply = done.value
+    assert reply is not None
     assert reply.status == 503
     assert isinstance(reply.error, StoreUnavailable)
     assert reply.cookie is None
@@ -200,7 +201,7 @@ def test_a_second_sign_in_that_fails_does_not_keep_the_first(why: str) -> None:
         world.sign_in("bob")
 
     flow = world.request(None, chain(signing_in("alice"), signing_in("bob")), status=500)
-    op, inserts = next(flow), 0
+    op, inserts, reply = next(flow), 0, None
     try:
         while True:
             inserts += isinstance(op, Insert)
@@ -210,7 +211,8 @@ def test_a_second_sign_in_that_fails_does_not_keep_the_first(why: str) -> None:
             else:
                 op = flow.send(getattr(world.store, op.verb)(op))
     except StopIteration as done:
-        reply: Reply = done.value
+        reply = done.value
+    assert reply is not None
     assert isinstance(reply.error, SECOND_SIGN_IN_FAILS[why])
     if reply.status >= 500:
         assert world.live_of("alice") == []

@@ -318,7 +318,7 @@ def test_a_writer_who_never_gets_through_is_told() -> None:
     world = staged(signed_in)()
     jar = world.jars["alice"]
     flow = world.request(jar, saving(mine=1))
-    op, count = next(flow), 0
+    op, count, reply = next(flow), 0, None
     try:
         while True:
             if isinstance(op, Replace):
@@ -332,6 +332,7 @@ def test_a_writer_who_never_gets_through_is_told() -> None:
                 op = flow.send(answer)
     except StopIteration as done:
         reply = done.value
+    assert reply is not None
     assert isinstance(reply.error, StoreUnavailable)
     assert reply.status == 503
     assert "mine" not in world.data(jar)

@@ -6,6 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from strongroom.core import flows
+from strongroom.core.ops import AtLimit
+from strongroom.core.policy import SessionPolicy
+from strongroom.core.record import EndReason
+from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import (
     WORKS,
     anonymous,
@@ -35,12 +41,6 @@ from tests.support.flows import (
     signing_in,
     writing,
 )
-
-from strongroom.core import flows
-from strongroom.core.ops import AtLimit
-from strongroom.core.policy import SessionPolicy
-from strongroom.core.record import EndReason
-from strongroom.testing import Fates, interleavings
 
 Files = Callable[..., PreparedFile]
 

@@ -9,6 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+
+from strongroom.core import credentials, lifecycle, visit
+from strongroom.core.credentials import NEVER, Credential, Verdict
+from strongroom.core.flows import closing, saving, signing
+from strongroom.core.ops import AtLimit, Flow, Insert, Inserted, Outcome, Replace
+from strongroom.core.record import Record
+from strongroom.core.tokens import Token
+from strongroom.core.visit import Visit
 from tests.flows import (
     test_browsers,
     test_clocks,
@@ -21,14 +29,7 @@ from tests.flows import (
     test_signing_in,
     test_table_d,
 )
-
-from strongroom.core import credentials, lifecycle, visit
-from strongroom.core.credentials import NEVER, Credential, Verdict
-from strongroom.core.flows import closing, saving, signing
-from strongroom.core.ops import AtLimit, Flow, Insert, Inserted, Outcome, Replace
-from strongroom.core.record import Record
-from strongroom.core.tokens import Token
-from strongroom.core.visit import Visit
+from tests.support.flows import writing
 
 Patch = pytest.MonkeyPatch
 
@@ -195,28 +196,22 @@ BROKEN: list[tuple[Callable[[Patch], None], Callable[[], None]]] = [
     ),
     (
         no_second_look,
-        lambda: test_ended_is_terminal.test_an_end_is_final_in_every_order(
-            "end_subject", "renew"
-        ),
+        lambda: test_ended_is_terminal.test_an_end_is_final_in_every_order("end_subject", "renew"),
     ),
     (
         no_second_look,
-        lambda: (
-            test_cookies_out.test_no_response_hands_out_an_older_cookie_than_the_record_has(
-                "renew and elevate"
-            )
+        lambda: test_cookies_out.test_no_response_hands_out_an_older_cookie_than_the_record_has(
+            "renew and elevate"
         ),
     ),
     (
         no_condition,
-        lambda: test_saving.test_two_writers_of_different_keys_both_survive(test_saving.writing),
+        lambda: test_saving.test_two_writers_of_different_keys_both_survive(writing),
     ),
     (
         stale_merge,
-        lambda: (
-            test_saving.test_data_survives_what_happens_to_the_session_in_one_request(
-                "elevate", late=False
-            )
+        lambda: test_saving.test_data_survives_what_happens_to_the_session_in_one_request(
+            "elevate", late=False
         ),
     ),
     (moving_confirmation, test_table_d.test_a_confirmation_never_moves),

@@ -515,6 +515,7 @@ def test_the_open_flow_ends_whatever_moves_under_it() -> None:
     jar = world.jars["alice"]
     flow = world.request(jar, nothing)
     op = next(flow)
+    reply: Reply | None = None
     try:
         while True:
             if isinstance(op, Shift):
@@ -522,7 +523,8 @@ def test_the_open_flow_ends_whatever_moves_under_it() -> None:
             else:
                 op = flow.send(getattr(world.store, op.verb)(op))
     except StopIteration as done:
-        reply: Reply = done.value
+        reply = done.value
+    assert reply is not None
     assert (reply.subject, reply.cookie) == (None, None)
     assert world.who(jar) == "alice"
     assert flows.candidates(reply.here)[0].text == jar

@@ -280,7 +280,7 @@ def a_request(ctx: Context, said: RequestFacts, action: Action, status: int) -> 
     except StrongroomError as error:
         with suppress(StoreError):
             yield from flows.abort(visit)
-        told = answer(error, said, "/sign-in")
+        told = answer(error, said, ctx.policy)
         if told is None:
             raise
         try:
