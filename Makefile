@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins clean
+.PHONY: help demo test test-fast check format pins screenshots clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev
 
@@ -74,6 +74,9 @@ pins: venv-dev ## Write requirements/*.txt anew; UPGRADE=1 moves every pin to it
 	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra demo -c requirements/dev.txt -o requirements/demo.txt
 	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
+
+screenshots: venv-dev ## Take the pictures of the demo that README and docs show
+	@$(BIN)/python -m examples.bank.screenshots
 
 clean: ## Remove caches and build results; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,13 @@ from typing import Any, Generic, Required, TypedDict, TypeVar, Unpack
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
 from .core.cookies import CookieSpec, cookie_name
-from .core.errors import ActionNotAwaited, ConfigurationError, StoreError, StrongroomError
+from .core.errors import (
+    ActionNotAwaited,
+    ConfigurationError,
+    StoreError,
+    StrongroomError,
+    UnreadableRecord,
+)
 from .core.events import Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
@@ -110,7 +116,8 @@ class _Manager:
 
     def _opened_without_store(self, visit: Visit, error: StoreError) -> Visit:
         """While the store is down: public routes go on without a session, others do not (H1)."""
-        visit.note(StoreFailed, session_id=None, subject=None, reason=error.code)
+        if not isinstance(error, UnreadableRecord):  # which has an event of its own
+            visit.note(StoreFailed, session_id=None, subject=None, reason=error.code)
         self.emit(visit.take_events())
         public = flows.visit_without_store(visit.ctx, visit.facts)
         if public is None:
@@ -322,7 +329,7 @@ class AsyncSessionManager(_Manager):
         """At the response's start: commit, and say what the response must carry."""
         if not flows.needs_writing(visit):
             visit.response_started = True
-            return flows.plain_edits(visit)
+            return flows.plain_edits(visit, status)
         return await adrive(flows.close_visit(visit, status), self.store)
 
     async def finish(self, visit: Visit) -> None:

@@ -134,16 +134,25 @@ def test_a_successor_that_was_used_is_not_handed_out_for_ever(later: int, verdic
     assert said(used, FIRST, NOW + later) is verdict
 
 
+def test_a_request_under_way_at_a_late_first_use_is_let_in() -> None:
+    """Two tabs after a long sleep: the slower one is no stranger, and puts off nothing (P11)."""
+    late = NOW + HANDING_OUT * SETTLE
+    used = first_used(after_renewal(), late)
+    assert said(used, FIRST, late + GRACE - 1) is Verdict.SUCCESSOR
+    assert said(used, FIRST, late + GRACE) is Verdict.QUIET
+    assert handed_out_again(used, late + GRACE - 1, SETTLE) == used
+
+
 def test_a_successor_that_is_handed_out_again_settles_anew() -> None:
     """`settle` runs from the last time that the client got it, once it was used (D1)."""
     lost = after_renewal()
-    assert handed_out_again(lost, NOW + 5) == lost, "it was never used, so nothing ran yet"
+    assert handed_out_again(lost, NOW + 5, SETTLE) == lost, "it was never used, so nothing ran yet"
     used = first_used(lost, NOW)
-    again = handed_out_again(used, NOW + SETTLE - 1)
+    again = handed_out_again(used, NOW + SETTLE - 1, SETTLE)
     assert not confirmation_due(again, NOW + SETTLE, SETTLE)
     assert confirmation_due(again, NOW + 2 * SETTLE - 1, SETTLE)
     safe = confirmed(used, NOW)
-    assert handed_out_again(safe, NOW + 5) == safe, "a confirmation never moves"
+    assert handed_out_again(safe, NOW + 5, SETTLE) == safe, "a confirmation never moves"
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class Server:
                 self.keep(first_used(renewed(self.credential, token, following, now), now))
                 return verdict, None
             case Verdict.SUCCESSOR:
-                self.keep(handed_out_again(self.credential, now))
+                self.keep(handed_out_again(self.credential, now, self.settle))
                 return verdict, self.send(successor(KEYS, token, 1))
             case _:
                 return verdict, None
@@ -240,7 +240,9 @@ class Honest(RuleBasedStateMachine):
     def lost_late(self) -> bool:
         """The jar was lost long after the renewal and soon after a use: that costs a sign-in."""
         credential, patience = self.server.credential, HANDING_OUT * SETTLE
-        return credential.changed_at + patience <= self.now < credential.first_used_at + patience
+        used_at = credential.first_used_at
+        long_after = credential.changed_at + patience <= self.now
+        return long_after and used_at + GRACE <= self.now < used_at + patience
 
 
 class HonestWithFailovers(Honest):

@@ -1,4 +1,4 @@
-"""P11 and P12 through whole requests: honest browsers are never thieves, thieves who fork are found.
+"""P11, P12 through whole requests: honest browsers are no thieves, thieves who fork are found.
 
 One browser with any number of tabs meets the server, op by op. Requests and responses are under way
 for a while and arrive in any order; responses get lost; a load balancer sends a request twice;
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
@@ -194,7 +195,7 @@ class Browser:
 class Honest(RuleBasedStateMachine):
     """One browser, no thief: never an alarm, never signed out but by the two clocks (P11)."""
 
-    pages = PAGES
+    pages: ClassVar[dict[str, Action]] = PAGES
 
     def __init__(self) -> None:
         super().__init__()
@@ -285,9 +286,14 @@ class Honest(RuleBasedStateMachine):
         self.browser.crash(written)
         self.pass_time(by)
 
+    @precondition(lambda self: self.browser.restored is None)
     @rule()
     def the_store_fails_over(self) -> None:
-        """It comes back without the last seconds' writes."""
+        """It comes back without the last seconds' writes.
+
+        Not after a crash: what was lost could be the note that a successor was handed out once
+        more, and the two faults together are beyond what a cookie alone can tell from theft.
+        """
         now, store = self.world.clock(), self.world.store
         assert isinstance(store, MemoryStore)
         recent = [each for at, each in self.backups if at > now - LOST]
@@ -303,11 +309,13 @@ class Honest(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_called_a_thief(self) -> None:
-        for reply in self.browser.replies:
+        browser = self.browser
+        replies, browser.replies = browser.replies, []
+        for reply in replies:
             assert not reply.saw(TokenReuse), "an honest browser was called a thief"
             assert not reply.saw(TwoPlaces)
-            self.judge(reply)
-        self.browser.replies.clear()
+            if self.browser is browser:
+                self.judge(reply)
 
     def judge(self, reply: Reply) -> None:
         """Signed in, unless one of the two clocks has run out; then sign in again.
@@ -332,7 +340,7 @@ class Honest(RuleBasedStateMachine):
 class Privileged(Honest):
     """With elevations, sign-ins and sign-outs: these may cost a sign-in, and never an alarm."""
 
-    pages = {**PAGES, **PRIVILEGE}
+    pages: ClassVar[dict[str, Action]] = {**PAGES, **PRIVILEGE}
 
     @rule(page=st.sampled_from(sorted(PRIVILEGE)))
     def a_tab_changes_privilege(self, page: str) -> None:

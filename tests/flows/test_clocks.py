@@ -32,7 +32,6 @@ from tests.support.flows import (
     World,
     Worlds,
     elevating,
-    facts,
     nothing,
     renewing,
     replies,
@@ -80,7 +79,7 @@ def test_activity_never_moves_the_absolute_deadline() -> None:
 
 @pytest.mark.parametrize("later", [0, GRACE - 1, GRACE])
 def test_an_expired_cookie_is_cleared_only_later(later: int) -> None:
-    """By a navigation, from `grace` after the end on; until then the jar is left alone (F1, P13)."""
+    """By a navigation, from `grace` after the end on; before that it is left alone (F1, P13)."""
     world = staged(signed_in)()
     jar = world.jars["alice"]
     world.clock.advance(IDLE + later)
@@ -149,7 +148,7 @@ def test_two_touches_in_either_order_leave_the_later() -> None:
         assert world.record(world.jars["alice"]).header.last_seen == max(moments)
 
     meeting = {
-        name: lambda world: world.request(world.jars["alice"], writing(**{name: 1}))
+        name: lambda world, name=name: world.request(world.jars["alice"], writing(**{name: 1}))
         for name in ("one", "two")
     }
     make = scenario(staged(touch_due), meeting, check)
@@ -359,4 +358,3 @@ def test_the_store_wide_end_is_written_when_noticed() -> None:
     assert world.get(jar).subject is None
     assert world.record(jar).header.end_reason is EndReason.STORE_RESET
     assert world.who(world.sign_in("alice")) == "alice"
-    assert facts(jar).method == "GET"

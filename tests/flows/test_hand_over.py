@@ -20,8 +20,6 @@ from tests.flows.scenes import anonymous, check_no_late_cookie, signed_in
 from tests.support.flows import (
     ENDERS,
     MINUTE,
-    SECOND,
-    Action,
     Log,
     Prepared,
     World,
@@ -270,7 +268,3 @@ def test_signing_in_by_code_over_another_session() -> None:
     assert world.who(reply.cookie) == "alice"
     assert world.data(reply.cookie) == {}
     assert world.who(bob) is None
-
-
-ACTION: Action = accepting
-assert SECOND < MINUTE

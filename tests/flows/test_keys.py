@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 
 from strongroom.core.errors import UnreadableRecord
 from strongroom.core.events import TokenReuse
-from strongroom.core.ops import Replace
 from strongroom.core.record import EndReason
 from strongroom.core.sealing import Keyring
 from strongroom.core.visit import Context
+from strongroom.stores.memory import MemoryStore
 from strongroom.testing import Fates, interleavings
 from strongroom.testing.clock import START
-from tests.flows.scenes import renewal_due, signed_in
+from tests.flows.scenes import renewal_due
 from tests.support.flows import (
     HOUR,
     MINUTE,
@@ -40,7 +41,6 @@ from tests.support.flows import (
 DEPLOYED = START + HOUR
 """Key 2 is published from the beginning, and issues from here on."""
 BOTH = a_ring(a_key(1), a_key(2, issue_from=DEPLOYED))
-ONLY_NEW = a_ring(a_key(1, retired_at=DEPLOYED + 4 * HOUR), a_key(2, issue_from=DEPLOYED))
 
 
 @cache
@@ -102,9 +102,9 @@ def test_a_session_moves_to_the_new_key_and_outlives_the_old_one() -> None:
         world.confirmed(jar)
     header = world.record(jar).header
     assert (world.token(jar).key_id, header.envelope_key_id, header.data_key_id) == (2, 2, 2)
-    world.clock.set(DEPLOYED + 4 * HOUR - 1)
-    world.ring, world.ctx = ONLY_NEW, process(world, ONLY_NEW)
-    assert 1 in world.ctx.keys.envelope
+    retired = process(world, a_ring(a_key(1, retired_at=world.clock()), a_key(2)))
+    reply = world.get(jar, saving(n=2), ctx=retired)
+    assert (reply.subject, dict(reply.here.data)) == ("alice", {"kept": 0, "n": 2})
 
 
 def test_retiring_a_key_ends_what_was_issued_under_it() -> None:
@@ -136,10 +136,6 @@ def test_a_token_of_a_new_key_with_an_envelope_of_a_retired_one_is_over() -> Non
     assert world.token(elevated).key_id == 2
     retired = process(world, a_ring(a_key(1, retired_at=world.clock()), a_key(2)))
     assert world.probe(elevated, ctx=retired).subject == "alice", "the envelope moved along"
-    from dataclasses import replace
-
-    from strongroom.stores.memory import MemoryStore
-
     assert isinstance(world.store, MemoryStore)
     snapshot = world.store.snapshot()
     now = snapshot.records[record.session_id]
@@ -189,9 +185,6 @@ def test_sealing_anew_and_saving_in_both_orders(first: str) -> None:
         assert world.record(newest).header.envelope_key_id == 2
         assert world.record(newest).header.data_key_id == 2
 
-    def quiet(world: World) -> None:
-        world.clock.set(DEPLOYED)
-
     meeting = {
         "renew": lambda world: world.request(world.jars["alice"], renewing),
         "save": lambda world: world.request(
@@ -201,7 +194,6 @@ def test_sealing_anew_and_saving_in_both_orders(first: str) -> None:
     if first == "save":
         meeting = dict(reversed(meeting.items()))
     assert interleavings(scenario(rotated, meeting, check), cap=60_000) > 20
-    assert quiet is not None
 
 
 def test_data_left_under_a_retired_key_is_no_error_for_ever() -> None:
@@ -215,12 +207,8 @@ def test_data_left_under_a_retired_key_is_no_error_for_ever() -> None:
     assert elevated
     retired = process(world, a_ring(a_key(1, retired_at=world.clock()), a_key(2)))
 
-    def reading(visit):  # type: ignore[no-untyped-def]
-        yield from ()
-        dict(visit.data)
-
-    reply = world.get(elevated, reading, ctx=retired)
-    assert not isinstance(reply.error, UnreadableRecord)
+    assert world.get(elevated, saving(mine=1), ctx=retired).error is None
+    assert world.data(elevated) == {"kept": 0, "mine": 1}
 
 
 def test_a_late_response_under_the_old_key_is_no_theft() -> None:
@@ -233,11 +221,8 @@ def test_a_late_response_under_the_old_key_is_no_theft() -> None:
     again = world.get(jar, nothing)
     assert again.cookie == lost
     assert not again.saw(TokenReuse)
-    assert Replace.verb == "replace"
-    assert signed_in is not None
 
 
-@pytest.mark.xfail(strict=True, reason="an unknown key id is taken for a retired one")
 def test_a_process_that_lags_behind_ends_nobody_s_session() -> None:
     """An envelope under a key that a process has not heard of yet is not one that was retired."""
     world = World(ring=a_ring(a_key(1), a_key(2, issue_from=0)))
@@ -248,5 +233,7 @@ def test_a_process_that_lags_behind_ends_nobody_s_session() -> None:
     second = world.renewed(jar)
     assert world.token(second).key_id == 1
     assert world.record(second).header.envelope_key_id == 2
-    world.get(second, ctx=behind)
+    reply = world.get(second, ctx=behind)
+    assert reply.status == 503
+    assert isinstance(reply.error, UnreadableRecord)
     assert world.over(second) is None

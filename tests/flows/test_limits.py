@@ -22,8 +22,10 @@ from tests.support.flows import (
     Worlds,
     authenticating,
     replies,
+    saving,
     scenario,
     signing_in,
+    writing,
 )
 
 MAXIMUM = 2
@@ -131,8 +133,6 @@ def test_more_data_than_allowed_is_refused_before_it_is_written() -> None:
     """64 KiB, and 4 KiB before anybody signed in (C6, P24)."""
     world = World()
     jar = world.sign_in("alice", kept=0)
-    from tests.support.flows import saving, writing
-
     for owner, size in ((jar, 64 * 1024), (None, 4 * 1024)):
         with pytest.raises(SessionTooLarge):
             world.get(owner, writing(big="x" * size))

@@ -27,6 +27,7 @@ from tests.support.flows import (
     a_ring,
     chain,
     elevating,
+    facts,
     nothing,
     renewing,
     replies,
@@ -165,14 +166,19 @@ def test_after_a_conflict_the_session_reads_as_it_is_now() -> None:
     assert world.data(jar)["kept"] == 11
 
 
-def test_the_same_value_from_two_is_no_conflict() -> None:
-    """Two requests that agree have nothing to decide (P7)."""
+def test_two_who_each_add_one_are_told_apart() -> None:
+    """The same value from two is a conflict as well: one of two additions is lost (P7)."""
+
+    def adding(visit: Visit) -> Flow[None]:
+        visit.data["kept"] += 1
+        yield from flows.save(visit, strict=True)
 
     def check(world: World, fates: Fates, log: Log) -> None:
-        assert all(each.error is None for each in replies(fates).values())
+        added = [each for each in replies(fates).values() if each.error is None]
+        assert world.data(world.jars["alice"])["kept"] == len(added)
 
-    meeting = {name: posting(saving(strict=True, agreed=1)) for name in ("one", "two")}
-    assert interleavings(scenario(staged(signed_in), meeting, check)) > 5
+    meeting = {name: posting(adding) for name in ("one", "two")}
+    assert interleavings(scenario(staged(signed_in), meeting, check)) > 4
 
 
 @pytest.mark.parametrize("work", ["touch", "confirm", "renew", "successor", "adopt"])
@@ -243,7 +249,7 @@ def test_a_late_assignment_beside_a_touch_loses_nothing() -> None:
     jar = world.jars["alice"]
 
     def slow() -> Flow[None]:
-        visit = yield from flows.open_visit(world.ctx, world_facts(jar))
+        visit = yield from flows.open_visit(world.ctx, facts(jar))
         assert visit.data["kept"] == 0
         world.get(jar, saving(theirs=2))
         yield from flows.close_visit(visit)
@@ -252,12 +258,6 @@ def test_a_late_assignment_beside_a_touch_loses_nothing() -> None:
 
     world.run(slow())
     assert world.data(jar) == {"kept": 0, "mine": 1, "theirs": 2}
-
-
-def world_facts(jar: str) -> Any:
-    from tests.support.flows import facts
-
-    return facts(jar)
 
 
 @pytest.mark.parametrize("order", list(permutations(["elevate", "key", "renew", "save"])))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.core import flows
-from strongroom.core.ops import AtLimit
+from strongroom.core.ops import AtLimit, Flow
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason
 from strongroom.testing import Fates, interleavings
@@ -28,8 +28,10 @@ from tests.flows.test_sign_in_order import check_order, check_reset, completing,
 from tests.support.flows import (
     ENDERS,
     MINUTE,
+    Action,
     Log,
     PreparedFile,
+    Reply,
     Stage,
     World,
     authenticating,
@@ -43,6 +45,10 @@ from tests.support.flows import (
 )
 
 Files = Callable[..., PreparedFile]
+
+
+def requesting(action: Action) -> Callable[[World], Flow[Reply]]:
+    return lambda world: world.request(None, action, method="POST")
 
 
 @pytest.fixture
@@ -116,7 +122,7 @@ def test_a_sign_in_that_began_before_the_end_comes_to_nothing(files: Files) -> N
     """P15."""
     for action in (authenticating("alice"), signing_in("alice")):
         meeting = {
-            "sign in": lambda world, action=action: world.request(None, action, method="POST"),
+            "sign in": requesting(action),
             "end": lambda world: flows.end_subject(world.ctx, "alice", reason=EndReason.EVERYWHERE),
         }
         assert interleavings(scenario(files(lambda world: None), meeting, check_order)) >= 4

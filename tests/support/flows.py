@@ -294,7 +294,7 @@ def closing(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
     if flows.needs_writing(visit):
         return (yield from flows.close_visit(visit, status))
     visit.response_started = True
-    return flows.plain_edits(visit)
+    return flows.plain_edits(visit, status)
 
 
 # What requests do. Each is made into an action by its arguments.
@@ -354,6 +354,8 @@ def saving(*, strict: bool | None = None, **values: Any) -> Action:
     """Assign and save at once."""
 
     def action(visit: Visit) -> Flow[bool]:
+        if visit.record is None and visit.cookie_locked:
+            return False  # nobody is shown this form whose cookie opened nothing
         yield from writing(**values)(visit)
         return (yield from flows.save(visit, strict=strict))
 

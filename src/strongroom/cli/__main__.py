@@ -14,11 +14,12 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import doctor, keys, policy, sessions, store
+from . import doctor, init, keys, policy, sessions, store
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
 COMMANDS: tuple[Command, ...] = (
+    *init.COMMANDS,
     *keys.COMMANDS,
     *sessions.COMMANDS,
     *policy.COMMANDS,
@@ -26,6 +27,7 @@ COMMANDS: tuple[Command, ...] = (
     *doctor.COMMANDS,
 )
 GROUPS = {
+    "init": "the first two minutes of an application",
     "keys": "what sessions are issued under",
     "sessions": "who is signed in, and ending it",
     "policy": "the limits in force",
@@ -121,7 +123,7 @@ def _overview(out: Output) -> str:
         lines += [f"{out.heading(group)}: {meaning}", *_purposes(group), ""]
     lines += [
         out.heading("Start here"),
-        "  strongroom keys generate          make the keys that an application needs",
+        "  strongroom init                   write what an application needs, and say what",
         "  strongroom policy show            see the limits in force, and what ends what",
         "  strongroom sessions list SUBJECT  see where somebody is signed in",
         "",

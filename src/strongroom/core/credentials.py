@@ -124,9 +124,13 @@ def confirmed(credential: Credential, now: int) -> Credential:
     return replace(credential, confirmed_at=now)
 
 
-def handed_out_again(credential: Credential, now: int) -> Credential:
-    """The client lost the successor and got it once more: it has to settle anew (D1)."""
-    if credential.first_used_at == NEVER or credential.confirmed_at != NEVER:
+def handed_out_again(credential: Credential, now: int, settle: int) -> Credential:
+    """The client lost the successor and got it once more: it has to settle anew (D1).
+
+    A request that was merely under way when the successor was first used changes nothing.
+    """
+    never_used = credential.first_used_at == NEVER
+    if never_used or credential.confirmed_at != NEVER or not _may_be_lost(credential, now, settle):
         return credential
     return replace(credential, first_used_at=now)
 
@@ -161,7 +165,7 @@ def judge(credential: Credential, token: Token, now: int, grace: int, settle: in
         if not _same(token.digest, credential.previous):
             return Verdict.MISMATCH
         if credential.confirmed_at == NEVER:
-            return _unconfirmed(credential, now, settle)
+            return _unconfirmed(credential, now, grace, settle)
         if now < credential.confirmed_at + grace:
             return Verdict.OVERLAP
     if now < credential.changed_at + grace:
@@ -191,13 +195,23 @@ def renewal_allowed(credential: Credential, now: int, grace: int) -> bool:
     return _confirmed_for(credential, now, grace)
 
 
-def _unconfirmed(credential: Credential, now: int, settle: int) -> Verdict:
+def _unconfirmed(credential: Credential, now: int, grace: int, settle: int) -> Verdict:
     """The previous token while the current one is not safe in the jar: a lost response, a crash."""
-    patience = HANDING_OUT * settle
     lost_before_use = credential.first_used_at == NEVER
-    lost_soon = now < credential.changed_at + patience
-    lost_and_idle = now >= credential.first_used_at + patience
-    return Verdict.SUCCESSOR if lost_before_use or lost_soon or lost_and_idle else Verdict.QUIET
+    under_way = now < credential.first_used_at + grace
+    if lost_before_use or under_way or _may_be_lost(credential, now, settle):
+        return Verdict.SUCCESSOR
+    return Verdict.QUIET
+
+
+def _may_be_lost(credential: Credential, now: int, settle: int) -> bool:
+    """Whether a client that used the current token may have lost it: soon after, or after idling.
+
+    See `HANDING_OUT`.
+    """
+    patience = HANDING_OUT * settle
+    soon = now < credential.changed_at + patience
+    return soon or now >= credential.first_used_at + patience
 
 
 def _judge_newer(credential: Credential, token: Token) -> Verdict:

@@ -300,12 +300,15 @@ def open_identity(
     """Who the record belongs to, or None where its key was retired.
 
     Raises:
-        UnreadableRecord: the envelope is damaged, was moved from another session, or disagrees
-            with the header's kind.
+        UnreadableRecord: the envelope is damaged, was moved from another session, disagrees with
+            the header's kind, or is under a key that only other processes know yet.
     """
-    key = keys.envelope.get(record.header.envelope_key_id)
+    key_id = record.header.envelope_key_id
+    key = keys.envelope.get(key_id)
     if key is None:
-        return None
+        if key_id in keys.retired:
+            return None
+        raise unreadable("its identity envelope is under a key that is not in this keyring")
     bound = keys.binds["identity"] + record.session_id
     plain = sealer.open(key, record.envelope, bound)
     if plain is None:

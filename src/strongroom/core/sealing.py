@@ -180,6 +180,7 @@ class Keyring:
             shard=fixed("shard"),
             mask=fixed("mask"),
             store_identity=fixed("identity")[:16],
+            retired=frozenset(key.id for key in self.keys if key.is_retired(now)),
             binds={
                 what: bound_to(what, SEAL_FORMAT, self.realm)
                 for what in ("identity", "data", "history")
@@ -211,6 +212,8 @@ class UnlockedKeys:
     shard: bytes = field(repr=False)
     mask: bytes = field(repr=False)
     store_identity: bytes = field(repr=False)
+    retired: frozenset[int]
+    """Key ids that were in use once. An id that is neither here nor in use is another process's."""
     binds: Mapping[str, bytes] = field(repr=False)
     """What associated data begins with, by what is sealed: the same for every record."""
 

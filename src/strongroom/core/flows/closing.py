@@ -31,6 +31,7 @@ from .saving import save
 from .signing import end_record, end_superseded
 
 _SERVER_ERROR = 500
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
@@ -52,7 +53,7 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
         yield from _keep_alive(visit)
         if visit.issue is not None:
             yield from _reseal(visit)
-    edits = yield from _edits(visit)
+    edits = yield from _edits(visit, status)
     visit.aborts = None
     visit.response_started = True
     return edits
@@ -102,7 +103,7 @@ def needs_writing(visit: Visit) -> bool:
     )
 
 
-def plain_edits(visit: Visit) -> ResponseEdits:
+def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
     """The edits of a response that sets no session cookie."""
     edits = ResponseEdits(vary_cookie=visit.seen)
     ctx = visit.ctx
@@ -115,10 +116,19 @@ def plain_edits(visit: Visit) -> ResponseEdits:
         _clear_site(visit, edits)
     elif visit.tossed and visit.facts.is_navigation:
         edits.cookies += ctx.cookie.render_deletions_wide(visit.facts.host or "")
-    elif visit.clear_cookie and visit.record is None and not visit.cookie_locked:
+    elif _clears_cookie(visit, status):
         edits.cookies.append(ctx.cookie.render_deletion())
     edits.no_store = edits.no_store or bool(edits.cookies)
     return edits
+
+
+def _clears_cookie(visit: Visit, status: int) -> bool:
+    """Whether a cookie that opens nothing goes with this response (F1).
+
+    A redirect leaves it to the page that it leads to, which can then say why the session ended.
+    """
+    dead = visit.clear_cookie and visit.record is None and not visit.cookie_locked
+    return dead and status not in _REDIRECTS
 
 
 def _clear_site(visit: Visit, edits: ResponseEdits) -> None:
@@ -131,10 +141,10 @@ def _clear_site(visit: Visit, edits: ResponseEdits) -> None:
         edits.headers.append((b"clear-site-data", cleared))
 
 
-def _edits(visit: Visit) -> Flow[ResponseEdits]:
+def _edits(visit: Visit, status: int) -> Flow[ResponseEdits]:
     token = yield from _token_to_hand_out(visit)
     if token is None:
-        return plain_edits(visit)
+        return plain_edits(visit, status)
     signed_out = visit.signed_out
     visit.clear_cookie = visit.signed_out = False
     edits = plain_edits(visit)
@@ -165,9 +175,11 @@ def _token_to_hand_out(visit: Visit) -> Flow[Token | None]:
     token = _same_successor(visit, credential, now)
     if token is None or credential.first_used_at == NEVER:
         return token
+    noted = handed_out_again(credential, now, ctx.clocks.settle)
+    if noted == credential:
+        return token
     # The client used it and lost it again, by a crash: it has to settle anew before it counts as
     # confirmed. If it was confirmed or replaced in the meantime, it is not handed out any more.
-    noted = handed_out_again(credential, now)
     outcome: Outcome = yield Shift(found.record.session_id, ctx.fresh(), credential.current, noted)
     confirmed_now = outcome.record is None or outcome.record.header.credential.confirmed_at != NEVER
     return None if confirmed_now or not outcome.applied else token

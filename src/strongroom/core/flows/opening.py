@@ -104,9 +104,10 @@ def _assess(visit: Visit, token: Token, found: Found) -> _Assessment:
     except Exception as error:
         visit.note(RecordUnreadable, session_id=token.session_id.hex(), reason=type(error).__name__)
         raise
+    data_is_lost = record.data != b"" and record.header.data_key_id in ctx.keys.retired
     over = (
         EndReason.POLICY  # Its key was retired, and everything issued under that with it (A1).
-        if identity is None
+        if identity is None or data_is_lost
         else judge_clocks(
             record.header,
             identity,
