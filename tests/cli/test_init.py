@@ -173,7 +173,7 @@ def test_what_only_looks_like_a_framework_is_none(desk: Desk, text: str) -> None
     Path("pyproject.toml").write_text('project = "fastapi"\ntool = [1]\n')
     answer = desk.say("init")
     assert answer.code == 2
-    assert "FastAPI, Starlette, ASGI" in answer.err
+    assert "for FastAPI, for Starlette, and for any other ASGI" in answer.err
     assert "--framework fastapi|starlette|asgi" in answer.err
     assert sorted(everything()) == ["main.py", "pyproject.toml"]
 

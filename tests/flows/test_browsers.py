@@ -387,9 +387,12 @@ class Thieves(RuleBasedStateMachine):
         sure = credential.confirmed_at != NEVER and (
             world.clock() >= credential.confirmed_at + GRACE
         )
-        behind = live and token.generation < credential.generation
-        forked = behind and sure
-        late = behind and not sure and credential.first_used_at != NEVER
+        behind = credential.generation - token.generation if live else 0
+        # A successor exists only once its predecessor was confirmed, so two behind is sure too.
+        forked = (behind == 1 and sure) or (
+            behind > 1 and world.clock() >= credential.changed_at + GRACE
+        )
+        late = behind > 0 and not forked
         reply = world.get(jar, PAGES[page])
         self.jars[who] = reply.into(jar)
         if forked:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from functools import cache
 
 import pytest
 
 from strongroom.core.errors import UnreadableRecord
 from strongroom.core.events import TokenReuse
+from strongroom.core.ops import Rotate
+from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason
 from strongroom.core.sealing import Keyring
 from strongroom.core.visit import Context
@@ -237,3 +240,30 @@ def test_a_process_that_lags_behind_ends_nobody_s_session() -> None:
     assert reply.status == 503
     assert isinstance(reply.error, UnreadableRecord)
     assert world.over(second) is None
+
+
+@pytest.mark.xfail(strict=True, reason="Rotate overwrites notes of use; Shift no longer does")
+def test_sealing_anew_does_not_undo_a_first_use() -> None:
+    """A process that stood still before it sealed anew keeps what others noted meanwhile (D1)."""
+
+    def stage(world: World) -> None:
+        world.clock.set(DEPLOYED - RENEW - 5 * MINUTE)
+        renewal_due(world)
+        world.clock.set(DEPLOYED)
+
+    policy = SessionPolicy(touch_interval=timedelta(0))
+    world = Prepared(stage, ring=BOTH, policy=policy)()
+    jar = world.jars["alice"]
+    stuck = world.request(jar, renewing)
+    op = next(stuck)
+    while not isinstance(op, Rotate):
+        op = stuck.send(getattr(world.store, op.verb)(op))
+    other = world.get(jar).cookie
+    assert other
+    world.get(other)
+    used = world.record(jar).header.credential
+    assert used.first_used_at
+    with pytest.raises(StopIteration):
+        while True:
+            op = stuck.send(getattr(world.store, op.verb)(op))
+    assert world.record(jar).header.credential == used

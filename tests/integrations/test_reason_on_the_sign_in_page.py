@@ -31,7 +31,7 @@ async def account(request: Request) -> PlainTextResponse:
 
 
 def test_an_idle_session_says_so_after_the_redirect() -> None:
-    """The redirect leaves the dead cookie to the page, which tells the reason and clears it (F1)."""
+    """The redirect leaves the dead cookie to the page, which tells why and clears it (F1)."""
     clock = FrozenClock()
     manager = AsyncSessionManager(
         open_async_store("memory://"),

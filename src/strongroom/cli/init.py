@@ -83,7 +83,10 @@ class File:
 
 def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--framework", choices=FRAMEWORKS, help="the framework (else the one that is found)"
+        "--framework",
+        type=_known,
+        metavar="NAME",
+        help=f"{', '.join(FRAMEWORKS)} (else the one that is found)",
     )
     parser.add_argument(
         "--dir",
@@ -93,6 +96,12 @@ def _options(parser: argparse.ArgumentParser) -> None:
         help="the folder that the application is started in (default: this one)",
     )
     parser.add_argument("--dry-run", action="store_true", help="say it, and write nothing")
+
+
+def _known(name: str) -> str:
+    if name not in FRAMEWORKS:
+        raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(FRAMEWORKS)}")
+    return name
 
 
 def init(options: argparse.Namespace, out: Output) -> int:
@@ -240,17 +249,17 @@ def _made(tree: ast.Module) -> Iterator[tuple[ast.stmt, ast.expr | None, str]]:
 def _place(tree: ast.Module, path: Path, statement: ast.stmt, name: str, framework: str) -> Place:
     """Where ours is to be called: last, and so outermost, after the other middleware."""
     after = statement.end_lineno or statement.lineno
-    has_sessions = None
+    has_sessions, column = None, 0
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         beside = cast("list[ast.stmt]", body) if isinstance(body, list) else []
         if statement in beside:
             added = (each.end_lineno or 0 for each in beside if _adds_to(name, each))
             after = max(after, *added, 0)
+            column = beside[0].col_offset
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "add_sessions":
             has_sessions = node.lineno
     is_global = statement in tree.body and name.isidentifier()
-    column = statement.col_offset
     return Place(framework, path, statement.lineno, name, after, column, is_global, has_sessions)
 
 
@@ -333,8 +342,8 @@ def _framework(named: str | None, found: Findings) -> tuple[str, str]:
         f"There is no middleware for {others[0].capitalize()}."
         if others
         else "No framework was found here.",
-        why=f"There is one for {', '.join(_NAMES.values())} "
-        "(any ASGI application); neither code nor lists of packages name one of them.",
+        why="There is a middleware for FastAPI, for Starlette, and for any other ASGI application; "
+        "neither the code nor the lists of packages name one.",
         hint=f"Name the folder with --dir, or say it: --framework {'|'.join(FRAMEWORKS)}",
     )
 
