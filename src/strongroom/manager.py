@@ -34,7 +34,7 @@ from .core.policy import SessionPolicy, ms
 from .core.policy import judge as judge_clocks
 from .core.record import EndReason
 from .core.sealing import Aead, Codec, Keyring, Sealer
-from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512, rotation_of
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
@@ -87,6 +87,7 @@ class _Manager:
         self._keys = _key_source(keys)
         self._check_every = ms(self.policy.max_staleness)
         self._next_check = 0
+        self._warned = False
         self._ring: Keyring | None = None
         self._changes_at: int | None = None
         self._context = self._refresh(clock())
@@ -114,6 +115,19 @@ class _Manager:
                 except Exception:
                     _log.exception("An event sink failed on %s", event.name)
 
+    def warn_of_plain_http(self, facts: RequestFacts) -> None:
+        """Say once that browsers drop a `Secure` cookie that comes over http."""
+        if self._warned or self.policy.development or facts.scheme != "http":
+            return
+        self._warned = True
+        _log.warning(
+            "A Secure cookie was sent over http to %s, and browsers drop it: nobody stays signed "
+            "in. Behind a proxy with https, name it: SessionPolicy(proxies=TrustedProxies.of(...)). "
+            "On this machine: SessionPolicy.for_development(). What is wrong says: "
+            "strongroom doctor URL",
+            facts.host or "an unknown host",
+        )
+
     def _opened_without_store(self, visit: Visit, error: StoreError) -> Visit:
         """While the store is down: public routes go on without a session, others do not (H1)."""
         if not isinstance(error, UnreadableRecord):  # which has an event of its own
@@ -125,10 +139,11 @@ class _Manager:
         return public
 
     def _refresh(self, now: int) -> Context:
-        self._next_check = now + self._check_every
+        self._next_check = 0  # Until this succeeds, every request asks again, and fails.
         ring = self._keys()
         due = self._changes_at is not None and now >= self._changes_at
         if ring is self._ring and not due:
+            self._next_check = now + self._check_every
             return self._context
         mac = hmac_sha512 if self.policy.approved_only else blake2b_mac
         keys = ring.unlock(now, mac)
@@ -139,6 +154,7 @@ class _Manager:
                 hint="Restart on a store of its own, or put the old keyring back.",
             )
         self._ring, self._changes_at = ring, ring.changes_at(now)
+        self._next_check = now + self._check_every
         session_cookie, pre_cookie = _cookies(self.policy, keys.store_identity)
         return Context(
             policy=self.policy,
@@ -357,7 +373,13 @@ class AsyncSessionManager(_Manager):
         ctx = self.context
         found: Found | None = await self.store.find(Find(visit.record.session_id))
         identity = None if found is None else ctx.open_identity(found.record)
-        if found is None or identity is None:
+        token = visit.token
+        if found is None or identity is None or token is None:
+            return False
+        generation = found.record.header.credential.generation
+        if rotation_of(generation) != rotation_of(token.generation):
+            return False  # Privilege changed since: the token that opened this is dead.
+        if token.key_id not in ctx.keys.tokens.token:
             return False
         over = judge_clocks(
             found.record.header,

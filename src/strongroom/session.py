@@ -20,7 +20,7 @@ from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
 from .core.flows.listing import Report, SessionInfo, moment
 from .core.flows.signing import check_can_issue
 from .core.ops import Flow, Touch
-from .core.policy import ms
+from .core.policy import judge, ms
 from .core.record import EndReason, Kind
 from .core.stepup import Challenge, Requirement, Satisfied, ask
 from .core.visit import Visit
@@ -296,8 +296,13 @@ class Session(MutableMapping[str, Any]):
         """Note something of your own in the events and the subject's history.
 
         Never pass a secret: events are logged.
+
+        Raises:
+            UnserialisableValue: a detail is not a plain value; nothing was noted.
         """
-        self._seen().note(ApplicationEvent, what=what, details=details)
+        visit = self._seen()
+        visit.ctx.codec.encode([what, details])
+        visit.note(ApplicationEvent, what=what, details=details)
 
     # Step-up.
 
@@ -479,7 +484,8 @@ def _touch(visit: Visit) -> Flow[bool]:
     now = ctx.now()
     idle, _absolute = ctx.clocks.lifetimes(identity.kind)
     deadline = min(now + idle, identity.absolute_deadline)
-    if now >= identity.absolute_deadline:
+    epoch = record.header.store_epoch
+    if judge(record.header, identity, now, clocks=ctx.clocks, store_epoch=epoch) is not None:
         return False
     outcome = yield Touch(
         record.session_id, ctx.fresh(), now, deadline, ctx.clocks.purge_at(identity.kind, deadline)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 
@@ -29,6 +30,7 @@ def async_manager(
         ConfigurationError: something is missing or cannot be used.
     """
     url, source = _both(store, keys)
+    _warn_of_memory(url)
     return AsyncSessionManager(open_async_store(url), keys=source, policy=policy, sinks=sinks)
 
 
@@ -44,7 +46,16 @@ def sync_manager(
         ConfigurationError: something is missing or cannot be used.
     """
     url, source = _both(store, keys)
+    _warn_of_memory(url)
     return SessionManager(open_store(url), keys=source, policy=policy, sinks=sinks)
+
+
+def _warn_of_memory(url: str) -> None:
+    if url.startswith("memory:"):
+        logging.getLogger("strongroom").warning(
+            "memory:// keeps sessions in this process alone, until it ends: two workers do not see "
+            "each other's. For more than one, use store='sqlite:///var/sessions.db'."
+        )
 
 
 def _both(store: str | None, keys: KeySource | None) -> tuple[str, KeySource]:

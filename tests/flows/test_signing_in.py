@@ -292,8 +292,8 @@ def test_an_orphan_of_somebody_else_is_left_alone() -> None:
     mallory = world.sign_in("mallory", old)
     assert world.who(elevated) == "alice"
     assert world.who(mallory) == "mallory"
-    assert world.get(old, signing_out).cookie is None, "a dead token signs nobody out"
-    assert world.who(elevated) == "alice"
+    world.get(old, signing_out)
+    assert world.who(elevated) == "alice", "a dead token signs nobody out"
 
 
 def test_a_token_rotated_away_long_ago_is_a_signal_and_ends_nothing() -> None:

@@ -19,7 +19,7 @@ from strongroom.core import flows
 from strongroom.core.answers import answer
 from strongroom.core.cookies import CookieSpec
 from strongroom.core.errors import StoreError, StrongroomError
-from strongroom.core.events import Event
+from strongroom.core.events import Event, SessionLogout
 from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.core.ops import End, EndAll, EndSubject, Find, Flow, Found, Op
 from strongroom.core.policy import SessionPolicy, judge
@@ -87,8 +87,8 @@ class Reply:
 
     @property
     def here_signed_out(self) -> bool:
-        """Whether it says that somebody was signed out."""
-        return self.visit is not None and self.visit.signed_out
+        """Whether a session was ended by it; a dead token ends none."""
+        return self.saw(SessionLogout)
 
     @property
     def subject(self) -> str | None:

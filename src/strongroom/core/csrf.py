@@ -26,7 +26,15 @@ from types import MappingProxyType
 from typing import Literal
 
 from .csrf_forms import NEED_MORE, NeedMore, find_form_token
-from .csrf_rules import FIELD_NAME, HEADER_NAME, CsrfRules, is_plain, matches, normal_origin
+from .csrf_rules import (
+    FIELD_NAME,
+    HEADER_NAME,
+    CsrfRules,
+    is_plain,
+    matches,
+    may_match,
+    normal_origin,
+)
 from .csrf_tokens import (
     MASK_BYTES,
     PRE_SESSION_BYTES,
@@ -252,7 +260,7 @@ def _has_foreign_referer(facts: RequestFacts, rules: CsrfRules) -> bool:
 
 def _is_form_on_json_path(facts: RequestFacts, rules: CsrfRules) -> bool:
     """Whether a JSON path got a request that needs no CORS preflight (ASVS 3.5.2)."""
-    if facts.websocket or not matches(facts.path, rules.json_paths):
+    if facts.websocket or not may_match(facts.path, facts.root, rules.json_paths):
         return False
     if facts.values(b"x-requested-with") or facts.values(rules.header_key):
         return False

@@ -72,6 +72,18 @@ def matches(path: str, patterns: tuple[str, ...]) -> bool:
     )
 
 
+def may_match(path: str, root: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a path could be one of the patterns to any router: for rules that only tighten.
+
+    With and without the prefix that the application is mounted under; and a path that servers read
+    differently (an encoded line break, a doubled slash) matches whatever there is.
+    """
+    if not patterns:
+        return False
+    inner = path.removeprefix(root) if root else path
+    return not is_plain(path) or matches(path, patterns) or matches(inner or "/", patterns)
+
+
 @dataclass(frozen=True, slots=True)
 class CsrfRules:
     """The settings of the cross-site decision. What is left out is the safe choice.

@@ -152,6 +152,13 @@ class SessionData(MutableMapping[str, Any]):
         self._deleted.clear()
         self.assigned = False
 
+    def forget(self) -> None:
+        """Drop every change: the response failed."""
+        self._live.clear()
+        self._read.clear()
+        self._deleted.clear()
+        self.assigned = False
+
     def selected(self, keys: tuple[str, ...]) -> Encoded:
         """The named keys as they are now, encoded: what is carried into a new session."""
         return {key: self._encode(key, self[key]) for key in keys if key in self}

@@ -20,6 +20,7 @@ _NO_PROXIES = TrustedProxies()
 class RequestFacts:
     """What a request says of itself, as bytes from the wire; derived facts are computed once.
 
+    `root` is the prefix of `path` that the application is mounted under.
     `peer` is the address of the socket's other end, `scheme` the one that this server spoke.
     Header names are lower-case bytes, as ASGI gives them. `websocket` marks a handshake.
     """
@@ -33,6 +34,7 @@ class RequestFacts:
         "peer",
         "proxies",
         "query",
+        "root",
         "websocket",
     )
 
@@ -47,6 +49,7 @@ class RequestFacts:
         headers: Sequence[tuple[bytes, bytes]] = (),
         proxies: TrustedProxies = _NO_PROXIES,
         websocket: bool = False,
+        root: str = "",
     ) -> None:
         self.method = method
         self.path = path
@@ -56,6 +59,7 @@ class RequestFacts:
         self.headers = headers
         self.proxies = proxies
         self.websocket = websocket
+        self.root = root
         self._forwarding: Forwarding | None = None
 
     def __repr__(self) -> str:

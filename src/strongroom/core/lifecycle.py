@@ -141,6 +141,23 @@ def counted(records: Iterable[Record], now: int, store_epoch: bytes) -> list[Rec
     ]
 
 
+KEPT_OVER = 200
+"""Sessions that are over, kept of one subject for the history. More would make every sign-in of
+that subject cost more, and on one file everybody's."""
+FORGOTTEN_AT_ONCE = 200
+
+
+def forgettable(records: Iterable[Record], now: int) -> list[Record]:
+    """The subject's records that an insert removes: over the longest, beyond `KEPT_OVER`."""
+    over = [
+        each
+        for each in records
+        if each.header.kind.is_signed_in and (not each.is_live or now >= each.header.idle_deadline)
+    ]
+    over.sort(key=lambda each: each.header.ended_at or each.header.idle_deadline)
+    return over[:-KEPT_OVER][:FORGOTTEN_AT_ONCE]
+
+
 def end_subject(records: Iterable[Record], op: EndSubject) -> tuple[Record, ...]:
     """The subject's records that the op ends, as they are afterwards."""
     return tuple(

@@ -21,10 +21,12 @@ from .errors import ConfigurationError
 from .ops import AtLimit, Limit
 from .proxies import TrustedProxies
 from .record import EndReason, Header, Identity, Kind
+from .return_path import safe_next
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+_CENTURY = 36500 * DAY
 
 TOUCH_AT_MOST = MINUTE
 """A touch interval above a minute would make "last seen" useless to the person who reads it."""
@@ -356,6 +358,10 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
         (getattr(policy, name) <= timedelta(0), f"{name} must be longer than zero.")
         for name in _POSITIVE
     ]
+    checks += [
+        (getattr(policy, name) > _CENTURY, f"{name} is longer than a century.")
+        for name in (*_POSITIVE, "history_retention")
+    ]
     touch = policy.touch_interval
     renew = policy.renew_after
     known = {each.name for each in fields(policy)}
@@ -387,10 +393,14 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
             not set(policy.clear_site_data) <= _CLEARABLE,
             f"clear_site_data knows only {', '.join(sorted(_CLEARABLE))}.",
         ),
-        (not policy.sign_in_path.startswith("/"), "sign_in_path must begin with '/'."),
         (
-            policy.step_up_path is not None and not policy.step_up_path.startswith("/"),
-            "step_up_path must begin with '/', or be left out to use sign_in_path.",
+            safe_next(policy.sign_in_path, "") != policy.sign_in_path,
+            "sign_in_path must be a plain path of this site, such as '/sign-in'.",
+        ),
+        (
+            policy.step_up_path is not None
+            and safe_next(policy.step_up_path, "") != policy.step_up_path,
+            "step_up_path must be a plain path of this site, or be left out.",
         ),
         (
             policy.profile is not None and policy.profile not in PROFILES,

@@ -46,6 +46,7 @@ _SCHEMES = frozenset({"http", "https", "ws", "wss"})
 # A visitor's requests say the same each time, so what they mean is remembered, at a bounded price.
 _MEMO_SIZE = 1024
 _MEMO_OCTETS = 512
+_MEMO_FIELDS = 16
 
 # Nobody's proxies fill more than a /8 of IPv4 or a /7 of IPv6 (fc00::/7 is all private addresses).
 _WIDEST = {4: 8, 6: 7}
@@ -150,7 +151,8 @@ class TrustedProxies:
         known = self._memo.get(request)
         if known is None:
             known = self._resolve(peer, scheme, heard)
-            if sum(len(value) for _, value in heard) <= _MEMO_OCTETS:
+            octets = sum(len(value) for _, value in heard)
+            if len(heard) <= _MEMO_FIELDS and octets <= _MEMO_OCTETS:
                 if len(self._memo) >= _MEMO_SIZE:
                     self._memo.clear()
                 self._memo[request] = known

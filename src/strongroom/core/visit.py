@@ -115,7 +115,8 @@ class Context:
         return _SEALS[mode] + self.sealer.seal(key, packed, bound)
 
     def open_data(self, record: Record, root: bytes) -> Encoded:
-        """The record's data. How it is sealed stands in its first byte, so a policy can change.
+        """The record's data. How it is sealed stands in its first byte, so that a policy can change
+        from one seal to another; data in the clear is believed only while the policy says so.
 
         Raises:
             UnreadableRecord: it is damaged, or was moved from another session.
@@ -125,7 +126,11 @@ class Context:
             return {}
         mode = next((mode for mode, mark in _SEALS.items() if mark == sealed[:1]), None)
         key_id = record.header.data_key_id
-        if mode is None or (mode is not DataSeal.NONE and key_id not in self.keys.data):
+        in_the_clear = mode is DataSeal.NONE
+        if in_the_clear and self.policy.seal_data is not DataSeal.NONE:
+            # The mark is the record's own word: whoever writes the store could write plain data.
+            raise unreadable("its data is in the clear, which the policy does not allow")
+        if mode is None or (not in_the_clear and key_id not in self.keys.data):
             raise unreadable("its data is sealed in a way or under a key that is not known")
         packed: bytes | None = sealed[1:]
         if mode is not DataSeal.NONE:
@@ -313,6 +318,11 @@ class Visit:
         self.pre_session = value
         binding = pre_session_binding(value)
         return mint_token(keys.pre_session[key_id], key_id, binding, form, mask, mac=keys.mac)
+
+    @property
+    def has_cookie(self) -> bool:
+        """Whether the request brought a session cookie, of whatever worth."""
+        return bool(find_cookies(self.facts.headers, self.ctx.cookie.name.encode("ascii")))
 
     @property
     def has_pre_session(self) -> bool:

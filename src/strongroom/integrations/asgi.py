@@ -48,8 +48,8 @@ class SessionMiddleware:
         sinks: where events go; without any, JSON lines in the logger `strongroom.events`.
         manager: an `AsyncSessionManager` of your own, instead of store, keys, policy and sinks.
 
-    Raises:
-        ConfigurationError: what is set is contradictory, unsafe, or would not work.
+    What is contradictory, unsafe, or would not work stops the server at start-up, with a sentence;
+    where nobody sends it start-up messages, every request raises that `ConfigurationError`.
     """
 
     def __init__(
@@ -63,13 +63,21 @@ class SessionMiddleware:
         manager: AsyncSessionManager | None = None,
     ) -> None:
         self.app = app
-        self.manager = manager or async_manager(store, keys, policy, sinks)
-        self.watch = Watch(self.manager)
+        self._broken: StrongroomError | None = None
+        try:
+            self.manager = manager or async_manager(store, keys, policy, sinks)
+            self.watch = Watch(self.manager)
+        except StrongroomError as error:
+            # Raised here, it would look to the server as if there were no lifespan at all, and the
+            # application would start and answer every request with 500.
+            self._broken = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         kind = scope["type"]
-        if kind == "lifespan":
+        if self._broken is not None:
+            await _refuse_to_start(self._broken, kind, receive, send)
+        elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         elif kind not in ("http", "websocket") or _MARK in scope:
             await self.app(scope, receive, send)
@@ -194,8 +202,11 @@ class Exchange:
         self.runner.check()
         edits = await self.manager.close(self.visit, message["status"])
         self.started = True
-        if edits:
-            message = {**message, "headers": edits.apply(message.get("headers", ()))}
+        # ASGI allows any iterable, and it is looked at twice.
+        headers = list(message.get("headers", ()))
+        if edits.cookies:
+            self.manager.warn_of_plain_http(self.facts)
+        message = {**message, "headers": edits.apply(headers) if edits else headers}
         self._follow_stream(message)
         return message
 
@@ -231,6 +242,15 @@ class Exchange:
         await send_answer(told, self.facts, self.send)
 
 
+async def _refuse_to_start(error: StrongroomError, kind: str, receive: Receive, send: Send) -> None:
+    """The settings cannot work: the server is told at start-up, and every request after it."""
+    if kind != "lifespan":
+        raise error
+    await receive()
+    _log.error("%s", error)
+    await send({"type": "lifespan.startup.failed", "message": str(error)})
+
+
 async def send_answer(told: Answer, facts: RequestFacts, send: Send) -> None:
     """Send an answer in the application's place; a handshake is refused before it is accepted."""
     if facts.websocket:
@@ -261,4 +281,5 @@ def facts_of(scope: Scope, policy: SessionPolicy) -> RequestFacts:
         headers=scope["headers"],
         proxies=policy.proxies,
         websocket=websocket,
+        root=scope.get("root_path", ""),
     )

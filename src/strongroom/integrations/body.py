@@ -6,6 +6,7 @@ The application still sees the whole body, as it came. A token that does not sta
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -25,7 +26,7 @@ class FormToken:
         self._receive = receive
         self._field = field
         self._content_type = facts.header(b"content-type") or ""
-        self._read: list[Message] = []
+        self._read: deque[Message] = deque()
 
     async def read(self) -> str | None:
         """The token, or None where the beginning of the body has none."""
@@ -33,9 +34,12 @@ class FormToken:
         searched = 0
         while True:
             message = await self._receive()
-            self._read.append(message)
-            prefix += message.get("body", b"")
+            chunk = message.get("body", b"")
             complete = message["type"] != "http.request" or not message.get("more_body", False)
+            if not chunk and not complete:
+                continue  # Says nothing; keeping thousands of them would cost memory.
+            self._read.append(message)
+            prefix += chunk
             # Searching when it has doubled, a body in single bytes buys no quadratic work.
             if not complete and len(prefix) < min(2 * searched, MAX_PREFIX):
                 continue
@@ -51,5 +55,5 @@ class FormToken:
     async def replay(self) -> Message:
         """What was read, again, and then the rest of the body."""
         if self._read:
-            return self._read.pop(0)
+            return self._read.popleft()
         return await self._receive()

@@ -13,7 +13,6 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from strongroom.core.errors import StoreError, UnreadableRecord
 from strongroom.core.visit import Visit
 from strongroom.manager import AsyncSessionManager, end_task
 
@@ -106,11 +105,9 @@ class Watch:
                     if not await self._manager.still_lives(visit):
                         ended.set()
                         self._open.pop(ended, None)
-                except UnreadableRecord:
-                    _log.warning("Whether an open session still lives cannot be read")
-                except StoreError:
-                    _log.warning("The store did not say whether open sessions still live")
-                    break
+                except Exception:
+                    # Whatever it is, the other sockets must not be forgotten for it.
+                    _log.warning("Nobody said whether an open session still lives", exc_info=True)
 
 
 def _receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Receive:

@@ -113,16 +113,20 @@ class MemoryStore:
         """
         with self._lock:
             self._check_open()
+            limited = op.limit is not None
+            others = self._records_of(op.record.subject_key) if limited else []
             inserted = lifecycle.insert(
                 op,
                 existing=self._records.get(op.record.session_id),
                 subject_epoch=self._epoch(op.record.subject_key),
                 store_epoch=self._store_epoch,
-                others=self._records_of(op.record.subject_key),
+                others=others,
             )
             if inserted.record is not None and inserted.refusal is None:
                 self._check_room()
                 self._keep((*inserted.evicted, inserted.record))
+                for each in lifecycle.forgettable(others, op.now):
+                    self._drop(each)
             return inserted
 
     def touch(self, op: Touch) -> Outcome:

@@ -45,7 +45,7 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
     """
     if status >= _SERVER_ERROR:
         yield from abort(visit)
-        visit.data.assigned = False
+        visit.data.forget()
     else:
         yield from _end_stray(visit)
         yield from save(visit, explicit=False)

@@ -6,13 +6,15 @@ Every integration asks here, so every framework refuses alike (P19, H1, F6).
 from __future__ import annotations
 
 from strongroom.core.csrf import Decision, decide, find_header_token
-from strongroom.core.csrf_rules import matches
+from strongroom.core.csrf_rules import matches, may_match
 from strongroom.core.errors import ConfigurationError, CsrfRefused
 from strongroom.core.events import CrossSiteRefused
 from strongroom.core.exchange import RequestFacts
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Context, Visit
 
+MAX_PATH = 256
+"""As much of a client's path as an event keeps."""
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -53,6 +55,8 @@ def cross_site_with(visit: Visit, presented: str | None) -> Decision:
     """The decision once the token is known, or known to be absent."""
     facts, own = visit.facts, _wants_its_own(visit)
     check = visit.judge_csrf_token(presented, form=facts.path)
+    if check == "invalid" and facts.root:
+        check = visit.judge_csrf_token(presented, form=facts.path.removeprefix(facts.root))
     if check == "invalid" and not own:
         check = visit.judge_csrf_token(presented)
     return decide(facts, visit.ctx.policy.csrf, check, token_for_form=own)
@@ -60,7 +64,8 @@ def cross_site_with(visit: Visit, presented: str | None) -> Decision:
 
 def _wants_its_own(visit: Visit) -> bool:
     """Whether only the token of this very form will do."""
-    return matches(visit.facts.path, visit.ctx.policy.csrf.own_token_paths)
+    facts = visit.facts
+    return may_match(facts.path, facts.root, visit.ctx.policy.csrf.own_token_paths)
 
 
 def refuse_cross_site(visit: Visit, decision: Decision) -> None:
@@ -71,7 +76,7 @@ def refuse_cross_site(visit: Visit, decision: Decision) -> None:
     """
     if decision.verdict == "allow":
         return
-    visit.note(CrossSiteRefused, rule=decision.rule, path=visit.facts.path)
+    visit.note(CrossSiteRefused, rule=decision.rule, path=visit.facts.path[:MAX_PATH])
     raise CsrfRefused(
         "This request was refused, because it could have come from another site.",
         why=decision.reason,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from strongroom.core.errors import OvertakenError, RefusedError, SignInRequired
+from strongroom.core.errors import OvertakenError, RefusedError, SessionEnded, SignInRequired
 from strongroom.core.events import LoginSuccess, SessionCreated, TokenRefused
 from strongroom.core.ops import End, Epochs, Find, Flow, Found, Insert, Outcome, ReadEpoch
 from strongroom.core.policy import judge
 from strongroom.core.record import EndReason, Identity, Kind, Record
-from strongroom.core.tokens import Purpose, Token, mint, parse
+from strongroom.core.tokens import Purpose, Token, mint, parse, rotation_of
 from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, new_record
@@ -38,6 +38,14 @@ def hand_over(visit: Visit) -> Flow[str]:
         )
     assert identity.subject is not None  # noqa: S101 - signed in means a subject
     epochs: Epochs = yield ReadEpoch(parent.subject_key)
+    # In this order: whatever ends or rotates the session after the epoch was read is found here.
+    now_there: Found | None = yield Find(parent.session_id, authoritative=True)
+    if now_there is None or _is_over(visit, now_there) or _was_rotated(visit, now_there):
+        raise SessionEnded(
+            "The session ended, or changed its privilege, while this request was running.",
+            why="A token that is dead cannot open another session.",
+            hint="Ask the user to sign in again.",
+        )
     record, granted, token = new_record(
         visit,
         Kind.HAND_OVER,
@@ -100,6 +108,12 @@ def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
     if parent is None or _is_over(visit, parent):
         raise _refused(visit, "session_has_ended")
     yield from _open_linked(visit, granted, found.record)
+
+
+def _was_rotated(visit: Visit, found: Found) -> bool:
+    """Whether privilege changed since this request's token was made: then that token is dead."""
+    generation = found.record.header.credential.generation
+    return visit.token is None or rotation_of(visit.token.generation) != rotation_of(generation)
 
 
 def _is_over(visit: Visit, found: Found) -> bool:

@@ -18,6 +18,7 @@ from strongroom.core.events import (
     AllSessionsEnded,
     CredentialsChanged,
     Event,
+    LoginFailed,
     SessionEndedEvent,
     SignedOutEverywhere,
 )
@@ -46,8 +47,14 @@ _KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
 
 
 def moment(milliseconds: int) -> datetime:
-    """A moment of the core as an aware datetime in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    """A moment of the core as an aware datetime in UTC; what no calendar holds is its last day.
+
+    Moments in a record's header can be written by whoever writes the store.
+    """
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +205,11 @@ def credentials_changed(visit: Visit, factors: Iterable[str] = ()) -> Flow[Repor
     `factors` were proved on the way, such as the old password: they count from now.
     """
     check_can_issue(visit)
-    report = yield from end_others(visit, EndReason.CREDENTIAL)
-    assert visit.identity is not None  # noqa: S101 - `end_others` asked for it
+    _require(visit)
+    assert visit.identity is not None  # noqa: S101 - a signed-in visit has one
+    # First the rotation: a copy of the old token must not make itself a new session in between.
     yield from rotate(visit, with_factors(visit, visit.identity, factors))
+    report = yield from end_others(visit, EndReason.CREDENTIAL)
     visit.attempt_open = False
     visit.note(CredentialsChanged, ended=report.ended)
     return report
@@ -221,40 +230,61 @@ def end_everybody(ctx: Context, *, by: str | None = None) -> Flow[Report]:
 
 
 def keep_history(ctx: Context, events: list[Event]) -> Flow[None]:
-    """Store the events that concern a subject, sealed, for as long as the policy says (P17)."""
-    key_id = ctx.keys.issuing
-    entries = tuple(
-        HistoryEntry(
-            subject_key := ctx.keys.subject_key(event.subject),
-            event.at,
-            event.at + ctx.clocks.retention,
-            ctx.sealer.seal(
-                ctx.keys.history[key_id],
-                ctx.codec.encode(event.as_dict()),
-                ctx.keys.binds["history"] + subject_key,
-            ),
-            key_id,
-        )
-        for event in events
-        if event.subject is not None
-    )
-    if entries and ctx.policy.history_length:
+    """Store the events that concern a subject, sealed, for as long as the policy says (P17).
+
+    Failed sign-ins, which anybody can cause, have room of their own: they push nothing else out.
+    """
+    if not ctx.policy.history_length:
+        return
+    told = [event for event in events if event.subject is not None]
+    failed = [event for event in told if isinstance(event, LoginFailed)]
+    rest = [event for event in told if not isinstance(event, LoginFailed)]
+    if rest:
+        entries = tuple(_entry(ctx, event, _EVENTS) for event in rest)
         yield Append(entries, ctx.policy.history_length)
+    if failed:
+        entries = tuple(_entry(ctx, event, _FAILURES) for event in failed)
+        yield Append(entries, min(ctx.policy.history_length, _MOST_FAILURES))
 
 
 def history(ctx: Context, subject: str, limit: int = 50) -> Flow[list[dict[str, Any]]]:
     """What happened to a subject, newest first. Entries under retired keys are left out."""
-    subject_key = ctx.keys.subject_key(subject)
-    entries: tuple[HistoryEntry, ...] = yield ReadHistory(subject_key, limit)
-    bound = ctx.keys.binds["history"] + subject_key
     told: list[dict[str, Any]] = []
-    for entry in entries:
-        key = ctx.keys.history.get(entry.key_id)
-        plain = None if key is None else ctx.sealer.open(key, entry.sealed, bound)
-        decoded = None if plain is None else ctx.codec.decode(plain)
-        if is_dict(decoded):
-            told.append(decoded)
-    return told
+    for drawer in (_EVENTS, _FAILURES):
+        key = _drawer_key(ctx, subject, drawer)
+        entries: tuple[HistoryEntry, ...] = yield ReadHistory(key, limit)
+        told += [each for entry in entries if (each := _told(ctx, entry)) is not None]
+    # Both came newest first, and sorting keeps that among events of one millisecond.
+    told.sort(key=lambda each: -int(each["at"]))
+    return told[:limit]
+
+
+_EVENTS, _FAILURES = "", "\0failed"
+_MOST_FAILURES = 50
+
+
+def _drawer_key(ctx: Context, subject: str, drawer: str) -> bytes:
+    """The name under which a store knows one drawer of a subject's history."""
+    return ctx.keys.subject_key(subject + drawer)
+
+
+def _entry(ctx: Context, event: Event, drawer: str) -> HistoryEntry:
+    key_id = ctx.keys.issuing
+    subject_key = _drawer_key(ctx, event.subject or "", drawer)
+    sealed = ctx.sealer.seal(
+        ctx.keys.history[key_id],
+        ctx.codec.encode(event.as_dict()),
+        ctx.keys.binds["history"] + subject_key,
+    )
+    return HistoryEntry(subject_key, event.at, event.at + ctx.clocks.retention, sealed, key_id)
+
+
+def _told(ctx: Context, entry: HistoryEntry) -> dict[str, Any] | None:
+    key = ctx.keys.history.get(entry.key_id)
+    bound = ctx.keys.binds["history"] + entry.subject_key
+    plain = None if key is None else ctx.sealer.open(key, entry.sealed, bound)
+    decoded = None if plain is None else ctx.codec.decode(plain)
+    return decoded if is_dict(decoded) else None
 
 
 def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:

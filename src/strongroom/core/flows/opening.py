@@ -44,8 +44,9 @@ def candidates(visit: Visit) -> list[Token]:
     presented = find_cookies(visit.facts.headers, ctx.cookie.name.encode("ascii"))
     if not presented:
         return []
+    different = list(dict.fromkeys(presented))
     newest: dict[bytes, Token] = {}
-    for value in list(dict.fromkeys(presented))[:MAX_CANDIDATES]:
+    for value in different[:MAX_CANDIDATES]:
         token = ctx.verified.parse(value)
         if isinstance(token, TokenRefusal):
             _refuse_string(visit, token)
@@ -53,7 +54,11 @@ def candidates(visit: Visit) -> list[Token]:
         known = newest.get(token.session_id)
         if known is None or token.generation > known.generation:
             newest[token.session_id] = token
-    return list(newest.values())[:MAX_TOKENS]
+    if len(different) > MAX_CANDIDATES or len(newest) > MAX_TOKENS:
+        # Looking at the first few would let whoever plants the cookies choose among them.
+        _toss(visit, len(different))
+        return []
+    return list(newest.values())
 
 
 def admit(visit: Visit, token: Token, found: Found | None) -> bool:
@@ -84,9 +89,14 @@ def enter_session(visit: Visit, tokens: list[Token]) -> Flow[None]:
         if (yield from _look_up(visit, token)):
             entered.append(token.session_id)
     if len(entered) > 1:
-        visit.note(CookieTossing, session_id=None, subject=None, count=len(entered))
-        visit.leave()
-        visit.tossed = visit.cookie_locked = True
+        _toss(visit, len(entered))
+
+
+def _toss(visit: Visit, count: int) -> None:
+    """Somebody planted cookies: the request is anonymous and writes nothing (F3)."""
+    visit.note(CookieTossing, session_id=None, subject=None, count=count)
+    visit.leave()
+    visit.tossed = visit.cookie_locked = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from strongroom.core.credentials import next_rotation, rotated
 from strongroom.core.errors import (
     SessionEnded,
     SessionLimitReached,
+    SessionReadOnly,
     SignInOvertaken,
     SignInRequired,
     StoreError,
@@ -43,7 +44,7 @@ from strongroom.core.ops import (
     Rotate,
 )
 from strongroom.core.ops import ReadEpoch as ReadEpochOp
-from strongroom.core.policy import ATTEMPT_MAX, ms
+from strongroom.core.policy import ATTEMPT_MAX, judge, ms
 from strongroom.core.record import AuthenticationEvent, EndReason, Identity, Kind, Record
 from strongroom.core.tokens import SECRET_BYTES, Token, mint, successor
 from strongroom.core.visit import Attempt, Visit
@@ -143,6 +144,9 @@ def rotate(visit: Visit, identity: Identity) -> Flow[None]:
     ctx = visit.ctx
     record, token = visit.record, visit.token
     assert record is not None and token is not None  # noqa: S101 - a signed-in visit has both
+    epoch = record.header.store_epoch
+    if judge(record.header, identity, ctx.now(), clocks=ctx.clocks, store_epoch=epoch) is not None:
+        raise _ended()
     for _ in range(_ATTEMPTS):
         fresh = _rotated_token(visit, record, token)
         now = ctx.now()
@@ -199,6 +203,8 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
             yield from _end_id(visit, each, EndReason.SUPERSEDED, Kind.ANONYMOUS)
         visit.superseded = []
         visit.signed_out = True
+    # A cookie of ours that opens nothing, or several: whoever asks to be signed out means it.
+    visit.signed_out = visit.signed_out or visit.has_cookie
     visit.leave()
     visit.aborts = None
 
@@ -421,7 +427,13 @@ def _check_subject(subject: object) -> None:
 
 
 def check_can_issue(visit: Visit) -> None:
-    """Refuse what changes the cookie where none can be set any more (E1)."""
+    """Refuse what changes the cookie where none can be set any more (E1), or none was read."""
+    if visit.excluded:
+        raise SessionReadOnly(
+            "This route is excluded from sessions by the policy.",
+            why="The session that the browser has was not read, so it cannot be changed.",
+            hint="Take the path out of Routes(excluded=...).",
+        )
     if visit.response_started or visit.facts.websocket:
         raise UsageError(
             "The response has started, so no cookie can be set any more.",

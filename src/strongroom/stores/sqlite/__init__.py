@@ -190,6 +190,7 @@ def _insert(connection: Connection, op: Insert) -> Inserted:
     )
     if inserted.record is not None and inserted.refusal is None:
         others.update(connection, inserted.evicted)
+        others.delete(connection, lifecycle.forgettable(others.records, op.now))
         rows.insert(connection, inserted.record)
     return inserted
 

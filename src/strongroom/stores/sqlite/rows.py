@@ -95,6 +95,11 @@ class Sorted:
             row, before = self._read[record.session_id]
             update(connection, row, before, record)
 
+    def delete(self, connection: sqlite3.Connection, gone: Iterable[Record]) -> None:
+        """Remove the rows of these records."""
+        for record in gone:
+            delete(connection, self._read[record.session_id][0])
+
 
 def oldest_first(records: Iterable[Record]) -> list[Record]:
     """The records by the moment they were inserted."""
