@@ -122,9 +122,8 @@ class _Manager:
         self._warned = True
         _log.warning(
             "A Secure cookie was sent over http to %s, and browsers drop it: nobody stays signed "
-            "in. Behind a proxy with https, name it: SessionPolicy(proxies=TrustedProxies.of(...)). "
-            "On this machine: SessionPolicy.for_development(). What is wrong says: "
-            "strongroom doctor URL",
+            "in. Behind a proxy with https: SessionPolicy(proxies=TrustedProxies.of(...)). On this "
+            "machine: SessionPolicy.for_development(). What is wrong says: strongroom doctor URL",
             facts.host or "an unknown host",
         )
 

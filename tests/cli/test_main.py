@@ -147,7 +147,8 @@ def test_control_c_is_quiet(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None
         "import io, os, signal, sys\n"
         "from strongroom.cli.__main__ import run\n"
         "from strongroom.cli.output import World\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell ignores it
+        # A shell's background jobs ignore the signal, and so would this.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Terminal(io.StringIO):\n"
         "    def isatty(self): return True\n"
         "    def readline(self): os.kill(os.getpid(), signal.SIGINT); return 'y'\n"

@@ -242,7 +242,6 @@ def test_a_process_that_lags_behind_ends_nobody_s_session() -> None:
     assert world.over(second) is None
 
 
-@pytest.mark.xfail(strict=True, reason="Rotate overwrites notes of use; Shift no longer does")
 def test_sealing_anew_does_not_undo_a_first_use() -> None:
     """A process that stood still before it sealed anew keeps what others noted meanwhile (D1)."""
 

@@ -153,7 +153,7 @@ class TestTheFile:
 
     def test_other_keys_are_refused(self, store: SQLiteStore, path: Path):
         """A file that belongs to other keys is not opened, and the message names it."""
-        with pytest.raises(StoreMismatch, match="another index or shard key") as raised:
+        with pytest.raises(StoreMismatch, match="under other keys") as raised:
             SQLiteStore(path).open(b"other keys")
         assert str(path) in raised.value.what
         assert is_live(store, inserted(store))

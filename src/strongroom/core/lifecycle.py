@@ -194,7 +194,7 @@ def _rotate(record: Record, op: Rotate) -> Outcome:
         return Outcome(applied=False, record=record)
     header = replace(
         _seen(record.header, op),
-        credential=op.credential,
+        credential=with_notes(record.header.credential, op.credential),
         kind=op.kind,
         envelope_key_id=op.envelope_key_id,
         revision=op.revision,

@@ -320,11 +320,6 @@ class Visit:
         return mint_token(keys.pre_session[key_id], key_id, binding, form, mask, mac=keys.mac)
 
     @property
-    def has_cookie(self) -> bool:
-        """Whether the request brought a session cookie, of whatever worth."""
-        return bool(find_cookies(self.facts.headers, self.ctx.cookie.name.encode("ascii")))
-
-    @property
     def has_pre_session(self) -> bool:
         """Whether the request brought a pre-session cookie."""
         return self._pre_session_cookie() is not None

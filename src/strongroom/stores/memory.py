@@ -78,7 +78,7 @@ class MemoryStore:
         with self._lock:
             if self._identity not in (None, store_identity):
                 raise StoreMismatch(
-                    "This memory store was opened with another index or shard key before.",
+                    "This memory store was opened under other keys before.",
                     why="Its sessions could not be found or ended under the new keys.",
                     hint="Use a new MemoryStore, or the keyring that it was opened with.",
                 )

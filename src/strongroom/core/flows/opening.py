@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strongroom.core.cookies import find_cookies
+from strongroom.core.cookies import SAME_NAME_LIMIT, find_cookies
 from strongroom.core.credentials import Verdict, first_used, renewed
 from strongroom.core.csrf_rules import matches
 from strongroom.core.devices import looks_alike
@@ -33,8 +33,9 @@ from strongroom.core.visit import Context, Visit
 
 MAX_TOKENS = 4
 """Cookies of our name that pass the tag and are looked up (F3)."""
-MAX_CANDIDATES = 32
-"""Cookies of our name whose tag is checked. More of them is an attack, and costs it, not us."""
+MAX_CANDIDATES = SAME_NAME_LIMIT
+"""Cookies of our name whose tag is checked, a microsecond each: far more than a browser has unless
+somebody plants them."""
 _ATTEMPTS = 4
 
 
@@ -46,7 +47,7 @@ def candidates(visit: Visit) -> list[Token]:
         return []
     different = list(dict.fromkeys(presented))
     newest: dict[bytes, Token] = {}
-    for value in different[:MAX_CANDIDATES]:
+    for value in different:
         token = ctx.verified.parse(value)
         if isinstance(token, TokenRefusal):
             _refuse_string(visit, token)
@@ -54,7 +55,7 @@ def candidates(visit: Visit) -> list[Token]:
         known = newest.get(token.session_id)
         if known is None or token.generation > known.generation:
             newest[token.session_id] = token
-    if len(different) > MAX_CANDIDATES or len(newest) > MAX_TOKENS:
+    if len(presented) >= MAX_CANDIDATES or len(newest) > MAX_TOKENS:
         # Looking at the first few would let whoever plants the cookies choose among them.
         _toss(visit, len(different))
         return []

@@ -10,7 +10,6 @@ from strongroom.core.credentials import create
 from strongroom.core.data import Changes, Encoded, pack
 from strongroom.core.errors import (
     SessionEnded,
-    SessionReadOnly,
     SessionTooLarge,
     StoreUnavailable,
     WriteConflict,
@@ -42,7 +41,7 @@ def save(visit: Visit, *, strict: bool | None = None, explicit: bool = True) -> 
     Raises:
         UnserialisableValue, SessionTooLarge: nothing was written.
         WriteConflict: another request changed the same key, and `strict` asked to be told.
-        SessionEnded, SessionReadOnly: only where the save is `explicit`. Else what a request wrote
+        SessionEnded: only where the save is `explicit`. Else what a request wrote
             without a session that it could be kept in is gone with the request.
     """
     changes = visit.data.changes()
@@ -104,11 +103,11 @@ def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
     )
 
 
-def _cannot_begin(visit: Visit) -> SessionReadOnly:
+def _cannot_begin(visit: Visit) -> SessionEnded:
     """A cookie came that opens nothing, and must not be replaced by this response (P13, A4)."""
     refusal = visit.refusal
     reason = refusal.value if isinstance(refusal, EndReason) else refusal
-    return SessionReadOnly(
+    return SessionEnded(
         f"The cookie of this request opens no session ({reason or 'several at once'}), and none "
         "can begin here.",
         why="Another response may be setting a newer cookie at this moment. Nothing was saved.",

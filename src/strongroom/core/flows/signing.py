@@ -203,8 +203,8 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
             yield from _end_id(visit, each, EndReason.SUPERSEDED, Kind.ANONYMOUS)
         visit.superseded = []
         visit.signed_out = True
-    # A cookie of ours that opens nothing, or several: whoever asks to be signed out means it.
-    visit.signed_out = visit.signed_out or visit.has_cookie
+    # A token that a rotation replaced, or several cookies: whoever asks to be signed out means it.
+    visit.signed_out = visit.signed_out or visit.tossed or visit.orphan is not None
     visit.leave()
     visit.aborts = None
 

@@ -137,7 +137,7 @@ def _check(connection: sqlite3.Connection, identity: bytes, path: Path) -> None:
     rows = connection.execute("SELECT identity FROM store WHERE id = 1").fetchall()
     if [bytes(row[0]) for row in rows] != [identity]:
         raise StoreMismatch(
-            f"The session database {path} belongs to another index or shard key.",
+            f"The session database {path} was made under other keys.",
             why="Its sessions could not be found or ended under the keys given now.",
             hint="Use the keyring and realm that it was made with, or another file.",
         )
