@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from datetime import timedelta
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Shown:
     sentence: str
 
 
+@cache
 def shown() -> dict[str, list[Shown]]:
     """The tests of each promise, found in docstrings."""
     found: dict[str, list[Shown]] = {promise: [] for promise in PROMISES}
