@@ -9,18 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Generic, Required, TypedDict, TypeVar, Unpack
+from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
 from .core.cookies import CookieSpec, cookie_name
 from .core.errors import (
-    ActionNotAwaited,
     ConfigurationError,
     StoreError,
     StrongroomError,
@@ -38,6 +35,7 @@ from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512, rotation_of
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
+from .running import end_task
 from .session import Action, Done, Session
 from .stores.base import AsyncStore, Store
 from .telemetry.logging import LoggingSink
@@ -457,86 +455,6 @@ class AsyncSessionManager(_Manager):
             except Exception:
                 _log.exception("The sweep failed; it is tried again later")
             await asyncio.sleep(SWEEP_INTERVAL.total_seconds())
-
-
-class Awaitable(Generic[R]):
-    """An action in `async def`: nothing happens until it is awaited, and that is checked."""
-
-    __slots__ = ("_runner", "_work", "name")
-
-    def __init__(self, name: str, work: Coroutine[Any, Any, R], runner: AsyncRunner) -> None:
-        self.name = name
-        self._work = work
-        self._runner = runner
-
-    def __await__(self) -> Generator[Any, Any, R]:
-        self._runner.waiting.discard(self)
-        return self._work.__await__()
-
-    def result(self) -> R:
-        """There is no result before the action was awaited."""
-        self._runner.waiting.discard(self)
-        self.discard()
-        raise ActionNotAwaited(
-            f"session.{self.name}(...) has no result yet.",
-            why="In `async def` it happens when it is awaited.",
-            hint=f"Write: result = await session.{self.name}(...)",
-        )
-
-    def discard(self) -> None:
-        """It will never be awaited."""
-        self._work.close()
-
-
-class AsyncRunner:
-    """Runs the actions of one request, from the event loop or from a worker thread."""
-
-    __slots__ = ("_loop", "_store", "_thread", "waiting")
-
-    def __init__(self, store: AsyncStore, loop: asyncio.AbstractEventLoop) -> None:
-        self._store = store
-        self._loop = loop
-        self._thread = threading.get_ident()
-        self.waiting: set[Awaitable[Any]] = set()
-
-    def run(self, name: str, flow: Flow[R]) -> Action[R]:
-        """An action to await; in a worker thread, one that is done."""
-        work = adrive(flow, self._store)
-        if threading.get_ident() == self._thread:
-            action = Awaitable(name, work, self)
-            self.waiting.add(action)
-            return action
-        future: Future[R] = asyncio.run_coroutine_threadsafe(work, self._loop)
-        return Done(future.result())
-
-    def forget(self) -> None:
-        """The request has failed: what was not awaited will not be."""
-        for action in self.waiting:
-            action.discard()
-        self.waiting.clear()
-
-    def check(self) -> None:
-        """At the response's start and at its end: what was called must have been awaited.
-
-        Raises:
-            ActionNotAwaited: something was not, and so did not happen.
-        """
-        if not self.waiting:
-            return
-        names = sorted(action.name for action in self.waiting)
-        self.forget()
-        raise ActionNotAwaited(
-            f"session.{names[0]}(...) was called in `async def` without `await`.",
-            why="It did not happen, so the session is not what the code believes.",
-            hint=f"Write: await session.{names[0]}(...)",
-        )
-
-
-async def end_task(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task of ours and wait for its end. One of another event loop ended with that."""
-    if task is not None and task.get_loop() is asyncio.get_running_loop():
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def visit_of(session: Session) -> Visit:

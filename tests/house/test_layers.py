@@ -40,6 +40,7 @@ STORE = ("core", "stores.base")
 # An integration hands facts to the flows and puts the answer back: it knows no store and no key.
 INTEGRATION = (
     "manager",
+    "running",
     "session",
     "setup",
     "core.answers",
@@ -58,6 +59,7 @@ LAYERS = (
     Layer("core"),
     Layer("drive", ours=("core", "stores.base")),
     Layer("session", ours=("core", "drive")),
+    Layer("running", ours=("core", "drive", "session", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
     Layer("stores", lazily=("core", "stores")),
@@ -72,7 +74,16 @@ LAYERS = (
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
     Layer(
         "manager",
-        ours=("core", "drive", "session", "adapters", "keyfile", "stores.base", "telemetry"),
+        ours=(
+            "core",
+            "drive",
+            "session",
+            "running",
+            "adapters",
+            "keyfile",
+            "stores.base",
+            "telemetry",
+        ),
     ),
     Layer("setup", ours=("core", "keyfile", "manager", "stores.urls")),
     Layer("__main__", ours=("cli",)),

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from strongroom.core.visit import Visit
-from strongroom.manager import AsyncSessionManager, end_task
+from strongroom.manager import AsyncSessionManager
+from strongroom.running import end_task
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
