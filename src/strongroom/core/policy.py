@@ -360,8 +360,11 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
     ]
     checks += [
         (getattr(policy, name) > _CENTURY, f"{name} is longer than a century.")
-        for name in (*_POSITIVE, "history_retention")
+        for name in (*_POSITIVE, "history_retention", "max_skew")
     ]
+    out_of_range = [sentence for wrong, sentence in checks if wrong]
+    if out_of_range:
+        return out_of_range  # What follows adds durations up.
     touch = policy.touch_interval
     renew = policy.renew_after
     known = {each.name for each in fields(policy)}
@@ -378,6 +381,7 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
             touch is not None and not timedelta(0) <= touch < policy.idle_timeout,
             "touch_interval must be shorter than idle_timeout, or active people are signed out.",
         ),
+        (renew is not None and renew > _CENTURY, "renew_after is longer than a century."),
         (
             renew is not None and renew < policy.settle + policy.grace,
             "renew_after must be at least settle + grace, because no renewal starts earlier.",
@@ -394,12 +398,11 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
             f"clear_site_data knows only {', '.join(sorted(_CLEARABLE))}.",
         ),
         (
-            safe_next(policy.sign_in_path, "") != policy.sign_in_path,
+            not _is_page(policy.sign_in_path),
             "sign_in_path must be a plain path of this site, such as '/sign-in'.",
         ),
         (
-            policy.step_up_path is not None
-            and safe_next(policy.step_up_path, "") != policy.step_up_path,
+            policy.step_up_path is not None and not _is_page(policy.step_up_path),
             "step_up_path must be a plain path of this site, or be left out.",
         ),
         (
@@ -418,6 +421,11 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
         ),
     ]
     return [sentence for wrong, sentence in checks if wrong]
+
+
+def _is_page(path: str) -> bool:
+    """Whether the browser can be sent there, and nowhere else."""
+    return path != "" and safe_next(path, "") == path
 
 
 def _unexplained(policy: SessionPolicy) -> list[str]:
