@@ -27,7 +27,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 help: ## List the targets
 	@echo "Strongroom. Start with: make demo"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
 	@echo
 	@echo "Variables: PYTHON=python3.12, HOST=localhost, PORT=8000, WORKERS=2, ARGS='-k cookie'"
 
@@ -38,9 +38,9 @@ test: venv-dev ## Run every test (ARGS= goes to pytest)
 	@echo "test: the whole suite, on $(WORKERS) workers"
 	@$(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
 
-test-fast: venv-dev ## Run the tests that take less than a breath: no slow ones, no browser
-	@echo "test-fast: everything but the slow and the browser tests, on $(WORKERS) workers"
-	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not slow and not browser" $(ARGS)
+test-fast: venv-dev ## Run the tests that take less than a breath: no slow ones, no browser, no pages
+	@echo "test-fast: all but slow and browser tests, and what 'make check' runs, on $(WORKERS) workers"
+	@$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not slow and not browser" --ignore=tests/house $(ARGS)
 
 check: check-format check-lint check-mypy check-pyright check-house ## Format, lint, types, layers, public API, documentation (may run with -j)
 
