@@ -28,7 +28,6 @@ from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
 from .core.ops import Find, Flow, Found
 from .core.policy import SessionPolicy, ms
-from .core.policy import judge as judge_clocks
 from .core.record import EndReason
 from .core.sealing import Aead, Codec, Keyring, Sealer
 from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512, rotation_of
@@ -378,13 +377,7 @@ class AsyncSessionManager(_Manager):
             return False  # Privilege changed since: the token that opened this is dead.
         if token.key_id not in ctx.keys.tokens.token:
             return False
-        over = judge_clocks(
-            found.record.header,
-            identity,
-            self.clock(),
-            clocks=ctx.clocks,
-            store_epoch=found.store_epoch,
-        )
+        over = ctx.over(found.record.header, identity, self.clock(), found.store_epoch)
         return over is None
 
     async def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:

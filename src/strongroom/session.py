@@ -20,7 +20,7 @@ from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
 from .core.flows.listing import Report, SessionInfo, moment
 from .core.flows.signing import check_can_issue
 from .core.ops import Flow, Touch
-from .core.policy import judge, ms
+from .core.policy import ms
 from .core.record import EndReason, Kind
 from .core.stepup import Challenge, Requirement, Satisfied, ask
 from .core.visit import Visit
@@ -484,8 +484,7 @@ def _touch(visit: Visit) -> Flow[bool]:
     now = ctx.now()
     idle, _absolute = ctx.clocks.lifetimes(identity.kind)
     deadline = min(now + idle, identity.absolute_deadline)
-    epoch = record.header.store_epoch
-    if judge(record.header, identity, now, clocks=ctx.clocks, store_epoch=epoch) is not None:
+    if ctx.over(record.header, identity, now, record.header.store_epoch) is not None:
         return False
     outcome = yield Touch(
         record.session_id, ctx.fresh(), now, deadline, ctx.clocks.purge_at(identity.kind, deadline)

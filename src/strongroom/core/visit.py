@@ -29,11 +29,13 @@ from .errors import SessionReadOnly
 from .events import Event
 from .exchange import RequestFacts
 from .policy import Clocks, DataSeal, SessionPolicy
+from .policy import judge as judge_clocks
 from .record import (
     EPOCH_BYTES,
     AuthenticationEvent,
     Device,
     EndReason,
+    Header,
     Identity,
     Kind,
     Record,
@@ -94,6 +96,12 @@ class Context:
     def judge(self, credential: Credential, token: Token, now: int) -> Verdict:
         """See `credentials.judge`, with the policy's durations."""
         return judge(credential, token, now, self.clocks.grace, self.clocks.settle)
+
+    def over(
+        self, header: Header, identity: Identity, now: int, store_epoch: bytes
+    ) -> EndReason | None:
+        """Why a session is over, or None while it lives: see `policy.judge`."""
+        return judge_clocks(header, identity, now, clocks=self.clocks, store_epoch=store_epoch)
 
     def seal_identity(self, identity: Identity, session_id: bytes) -> bytes:
         """See `record.seal_identity`."""

@@ -22,7 +22,6 @@ from strongroom.core.csrf_rules import matches
 from strongroom.core.events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
 from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.core.ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
-from strongroom.core.policy import judge as judge_clocks
 from strongroom.core.record import EndReason, Kind, Record
 from strongroom.core.tokens import MAX_RENEWAL, Token, renewal_of, successor
 from strongroom.core.visit import Visit
@@ -190,8 +189,7 @@ def _is_over(visit: Visit, found: Found) -> bool:
     header, identity, ctx = found.record.header, visit.identity, visit.ctx
     if identity is None:
         return True
-    now, epoch = ctx.now(), found.store_epoch
-    return judge_clocks(header, identity, now, clocks=ctx.clocks, store_epoch=epoch) is not None
+    return ctx.over(header, identity, ctx.now(), found.store_epoch) is not None
 
 
 def _same_successor(visit: Visit, credential: Credential, now: int) -> Token | None:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from strongroom.core.errors import OvertakenError, RefusedError, SessionEnded, SignInRequired
 from strongroom.core.events import LoginSuccess, SessionCreated, TokenRefused
 from strongroom.core.ops import End, Epochs, Find, Flow, Found, Insert, Outcome, ReadEpoch
-from strongroom.core.policy import judge
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.tokens import Purpose, Token, mint, parse, rotation_of
 from strongroom.core.visit import Attempt, Visit
@@ -88,9 +87,7 @@ def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
         or found.record.header.credential.current != token.digest
     ):
         raise _refused(visit, "unknown_code")
-    over = judge(
-        found.record.header, granted, ctx.now(), clocks=ctx.clocks, store_epoch=found.store_epoch
-    )
+    over = ctx.over(found.record.header, granted, ctx.now(), found.store_epoch)
     if over is not None:
         raise _refused(visit, "code_too_old_or_used")
     now = ctx.now()
@@ -122,8 +119,7 @@ def _is_over(visit: Visit, found: Found) -> bool:
     identity = ctx.open_identity(record)
     if identity is None:
         return True
-    now, epoch = ctx.now(), found.store_epoch
-    return judge(record.header, identity, now, clocks=ctx.clocks, store_epoch=epoch) is not None
+    return ctx.over(record.header, identity, ctx.now(), found.store_epoch) is not None
 
 
 def _open_linked(visit: Visit, granted: Identity, grant: Record) -> Flow[None]:

@@ -36,7 +36,7 @@ from strongroom.core.ops import (
     ReadHistory,
     Sweep,
 )
-from strongroom.core.policy import ATTEMPT_MAX, judge, ms
+from strongroom.core.policy import ATTEMPT_MAX, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.visit import Context, Visit
 
@@ -306,9 +306,7 @@ def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | No
         return None
     if identity is None or identity.subject is None or not identity.kind.is_signed_in:
         return None
-    reason = judge(
-        record.header, identity, ctx.now(), clocks=ctx.clocks, store_epoch=found.store_epoch
-    )
+    reason = ctx.over(record.header, identity, ctx.now(), found.store_epoch)
     idle_deadline = record.header.idle_deadline
     remembered = identity.kind is Kind.REMEMBERED
     return SessionInfo(

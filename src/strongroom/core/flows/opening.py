@@ -26,7 +26,6 @@ from strongroom.core.events import (
 )
 from strongroom.core.exchange import RequestFacts
 from strongroom.core.ops import End, Find, Flow, Found, Outcome, Shift
-from strongroom.core.policy import judge as judge_clocks
 from strongroom.core.record import EndReason, Identity, Kind
 from strongroom.core.tokens import Token, TokenRefusal, successor
 from strongroom.core.visit import Context, Visit
@@ -119,13 +118,7 @@ def _assess(visit: Visit, token: Token, found: Found) -> _Assessment:
     over = (
         EndReason.POLICY  # Its key was retired, and everything issued under that with it (A1).
         if identity is None or data_is_lost
-        else judge_clocks(
-            record.header,
-            identity,
-            visit.opened_at,
-            clocks=ctx.clocks,
-            store_epoch=found.store_epoch,
-        )
+        else ctx.over(record.header, identity, visit.opened_at, found.store_epoch)
     )
     verdict = ctx.judge(record.header.credential, token, visit.opened_at)
     return _Assessment(identity, over, verdict)

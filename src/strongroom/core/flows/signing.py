@@ -44,7 +44,7 @@ from strongroom.core.ops import (
     Rotate,
 )
 from strongroom.core.ops import ReadEpoch as ReadEpochOp
-from strongroom.core.policy import ATTEMPT_MAX, judge, ms
+from strongroom.core.policy import ATTEMPT_MAX, ms
 from strongroom.core.record import AuthenticationEvent, EndReason, Identity, Kind, Record
 from strongroom.core.tokens import SECRET_BYTES, Token, mint, successor
 from strongroom.core.visit import Attempt, Visit
@@ -144,8 +144,7 @@ def rotate(visit: Visit, identity: Identity) -> Flow[None]:
     ctx = visit.ctx
     record, token = visit.record, visit.token
     assert record is not None and token is not None  # noqa: S101 - a signed-in visit has both
-    epoch = record.header.store_epoch
-    if judge(record.header, identity, ctx.now(), clocks=ctx.clocks, store_epoch=epoch) is not None:
+    if ctx.over(record.header, identity, ctx.now(), record.header.store_epoch) is not None:
         raise _ended()
     for _ in range(_ATTEMPTS):
         fresh = _rotated_token(visit, record, token)
