@@ -30,7 +30,6 @@ def async_manager(
         ConfigurationError: something is missing or cannot be used.
     """
     url, source = _both(store, keys)
-    _warn_of_memory(url)
     return AsyncSessionManager(open_async_store(url), keys=source, policy=policy, sinks=sinks)
 
 
@@ -46,7 +45,6 @@ def sync_manager(
         ConfigurationError: something is missing or cannot be used.
     """
     url, source = _both(store, keys)
-    _warn_of_memory(url)
     return SessionManager(open_store(url), keys=source, policy=policy, sinks=sinks)
 
 
@@ -63,6 +61,7 @@ def _both(store: str | None, keys: KeySource | None) -> tuple[str, KeySource]:
     if keys is None and in_environment:
         keys = keyfile.loads(in_environment, f"${KEYS_VARIABLE}")
     if store is not None and keys is not None:
+        _warn_of_memory(store)
         return store, keys
     raise ConfigurationError(
         f"Strongroom was given no {'store' if store is None else 'keys'}.",

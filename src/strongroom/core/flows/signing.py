@@ -46,7 +46,7 @@ from strongroom.core.ops import (
 from strongroom.core.ops import ReadEpoch as ReadEpochOp
 from strongroom.core.policy import ATTEMPT_MAX, ms
 from strongroom.core.record import AuthenticationEvent, EndReason, Identity, Kind, Record
-from strongroom.core.tokens import SECRET_BYTES, Token, mint, successor
+from strongroom.core.tokens import SECRET_BYTES, Token, mint, rotation_of, successor
 from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, check_size, new_record
@@ -173,7 +173,9 @@ def rotate(visit: Visit, identity: Identity) -> Flow[None]:
             return
         # A parallel request renewed the token. It is the same session, so privilege may change; but
         # if it was a rotation, our own token is dead and this request has no standing any more.
-        if outcome.record.header.credential.generation >> 20 != token.generation >> 20:
+        if rotation_of(outcome.record.header.credential.generation) != rotation_of(
+            token.generation
+        ):
             break
         record = outcome.record
     raise _ended()
