@@ -10,7 +10,7 @@ What a conditional op answers is an `Outcome`; what each one does to a record st
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
@@ -285,3 +285,55 @@ class Sweep(Op):
     now: int
     limit: int
     epochs_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadClock(Op):
+    """Ask for the store's own clock -> milliseconds UTC, or None where it uses the process's (E6).
+
+    The answer lets a process measure how far its own clock is off; no deadline is judged by it.
+    """
+
+    verb: ClassVar[str] = "read_clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """These records are not what they were: changed, ended, replaced or gone."""
+
+    session_ids: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAll:
+    """Any record may have changed, or the store-wide epoch has: forget everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The channel lives: every change acknowledged before `asked_at` has been told by now.
+
+    `asked_at` is the process's monotonic clock, in seconds, when the proof was *asked for*. The
+    first notice of a channel is an `Alive`: what changed before it was asked for is not told.
+    """
+
+    asked_at: float
+    store_epoch: bytes
+
+
+Notice = Changed | ChangedAll | Alive
+"""What a store pushes while it is watched, in the order in which it happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Push every change to `tell` until told to stop, with an `Alive` every `heartbeat` seconds.
+
+    Not an `Op` that flows yield: it does not end by itself. `tell` never blocks and never raises.
+    A synchronous store runs it in a thread of the caller's and asks `stopped` at least once a
+    heartbeat; an asynchronous one is cancelled.
+    """
+
+    tell: Callable[[Notice], None]
+    heartbeat: float
+    stopped: Callable[[], bool] = lambda: False

@@ -26,6 +26,11 @@ with a moment that is not later.
 A store must **never** bring an ended record back, decide that a session is too old, carry data
 through `touch`, `shift` or `rotate`, keep anything without a `purge_at`, or see a session token.
 
+**Watching** is for stores that can push (`Watchable`): they tell every change of a record, by
+whomever it was made, and every replacement of the store-wide epoch, in order, on one channel with
+their proof of life. A channel that is lost, or may have lost something, raises `StoreUnavailable`
+out of `watch`; it never goes on in silence.
+
 `strongroom.testing.contract` proves a store against this page, races included.
 """
 
@@ -46,6 +51,7 @@ from strongroom.core.ops import (
     Inserted,
     ListSubject,
     Outcome,
+    ReadClock,
     ReadEpoch,
     ReadHistory,
     Replace,
@@ -53,6 +59,7 @@ from strongroom.core.ops import (
     Shift,
     Sweep,
     Touch,
+    Watch,
 )
 
 
@@ -87,6 +94,7 @@ class Store(Protocol):
     def append(self, op: Append) -> None: ...
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]: ...
     def sweep(self, op: Sweep) -> int: ...
+    def read_clock(self, op: ReadClock) -> int | None: ...
 
 
 @runtime_checkable
@@ -109,3 +117,24 @@ class AsyncStore(Protocol):
     async def append(self, op: Append) -> None: ...
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]: ...
     async def sweep(self, op: Sweep) -> int: ...
+    async def read_clock(self, op: ReadClock) -> int | None: ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """A store that pushes changes, so that a near cache over it is told (PROTOCOL H3)."""
+
+    def watch(self, op: Watch) -> None:
+        """Push changes until `op.stopped()`; returns within a heartbeat of that.
+
+        Raises:
+            StoreUnavailable: the channel is lost, or may have lost something.
+        """
+        ...
+
+
+@runtime_checkable
+class AsyncWatchable(Protocol):
+    """The same for asynchronous code; ends when it is cancelled."""
+
+    async def watch(self, op: Watch) -> None: ...

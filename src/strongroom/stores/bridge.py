@@ -32,6 +32,7 @@ from strongroom.core.ops import (
     Inserted,
     ListSubject,
     Outcome,
+    ReadClock,
     ReadEpoch,
     ReadHistory,
     Replace,
@@ -143,6 +144,10 @@ class AsyncBridge:
     async def sweep(self, op: Sweep) -> int:
         """Remove what is due, in the second thread."""
         return await self._threads.sweep(self.store.sweep, op)
+
+    async def read_clock(self, op: ReadClock) -> int | None:
+        """Ask for the store's own clock."""
+        return await self._do("read_clock", self.store.read_clock, op)
 
     async def _do(self, verb: str, call: Callable[[A], R], op: A) -> R:
         at_once = self._at_once.get(verb)

@@ -28,6 +28,7 @@ from strongroom.core.ops import (
     Inserted,
     ListSubject,
     Outcome,
+    ReadClock,
     ReadEpoch,
     ReadHistory,
     Replace,
@@ -201,6 +202,11 @@ class MemoryStore:
             removed = self._sweep_records(due[: op.limit], op.now)
             removed += self._sweep_history(op.now, op.limit - removed)
             return removed + self._sweep_epochs(op.epochs_before, op.limit - removed)
+
+    def read_clock(self, op: ReadClock) -> int | None:
+        """No clock of its own: it lives where its processes live."""
+        del op
+        return None
 
     def snapshot(self) -> Snapshot:
         """What the store holds now, for `restore`: how a test makes a backup or a failover."""

@@ -36,6 +36,7 @@ from strongroom.core.ops import (
     Inserted,
     ListSubject,
     Outcome,
+    ReadClock,
     ReadEpoch,
     ReadHistory,
     Replace,
@@ -159,6 +160,11 @@ class SQLiteStore:
     def sweep(self, op: Sweep) -> int:
         """Remove at most `op.limit` rows that are due, in bites that hold up nobody for long."""
         return sweep(self._lines, op)
+
+    def read_clock(self, op: ReadClock) -> int | None:
+        """No clock of its own: it lives where its processes live."""
+        del op
+        return None
 
     def _change(self, op: lifecycle.Change, *, durable: bool) -> Outcome:
         return self._lines.write(lambda c: _change(c, op), durable=durable)

@@ -6,7 +6,15 @@ from __future__ import annotations
 
 from strongroom.core.credentials import ChangedBy
 from strongroom.core.errors import StoreMismatch
-from strongroom.core.ops import Find, Found, Insert, InsertRefusal, ListSubject, ReadEpoch
+from strongroom.core.ops import (
+    Find,
+    Found,
+    Insert,
+    InsertRefusal,
+    ListSubject,
+    ReadClock,
+    ReadEpoch,
+)
 from strongroom.core.record import FORMAT, NO_EPOCH, EndReason, Kind, Record
 from strongroom.testing.clock import START
 from strongroom.testing.records import (
@@ -24,6 +32,7 @@ from strongroom.testing.records import (
 from .harness import IDENTITY, Harness
 
 FOREIGN = bytes(16)
+CENTURY = 100 * 365 * 24 * 60 * 60 * 1000
 AWKWARD = (
     bytes(16),
     b"\xff" * 16,
@@ -56,6 +65,14 @@ class Reading(Harness):
                 assert found == Found(stored, stored.header.store_epoch, found.authoritative)
                 assert found.authoritative or not authoritative
             assert faithful(self.read(record), stored)
+
+    def test_its_clock_is_milliseconds_or_it_has_none(self) -> None:
+        """A store with a clock of its own tells it, so that an offset can be measured (E6)."""
+        told = self.store.read_clock(ReadClock())
+        if told is not None:
+            again = self.store.read_clock(ReadClock())
+            assert again is not None
+            assert START - CENTURY < told <= again < START + CENTURY
 
     def test_a_record_of_nobody_is_found_as_it_was(self) -> None:
         """An anonymous record has no subject, and two of them have nothing in common."""
