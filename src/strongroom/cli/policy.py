@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from strongroom.core.csrf_rules import CsrfRules
+from strongroom.core.data import is_array
 from strongroom.core.ops import AtLimit
 from strongroom.core.policy import PROFILES, DataSeal, SessionPolicy
 from strongroom.core.record import EndReason
@@ -216,8 +217,8 @@ def told(value: object) -> str:
             return {"token": "nobody", "server": "servers", "none": "anybody"}[value.value]
         case Enum():
             return str(value.value).replace("_", " ")
-        case (*names,):
-            return ", ".join(str(each) for each in names) or "none"
+        case _ if is_array(value):
+            return ", ".join(str(each) for each in value) or "none"
         case _:
             return str(value)
 
