@@ -80,12 +80,14 @@ def test_a_short_history_proves_less_than_a_long_one() -> None:
 
 def test_it_says_what_weighs_most() -> None:
     """A signal from an even chance on, with each feature's part as evidence."""
-    strange = replace(NEXT, agent="Chrome", platform="Windows", at=NEXT.at + 12 * HOUR)
-    signal = risk_signal(sign_in_risk(habit(), strange, everybody()))
+    strange = replace(
+        NEXT, agent="Chrome", platform="Windows", place=Place(), network="", at=NEXT.at + 12 * HOUR
+    )
+    signal = risk_signal(sign_in_risk(habit(30), strange, everybody()))
     assert signal is not None
     assert signal.name == "sign_in_risk"
     assert "the browser" in signal.reason
-    assert {"where", "client", "hour", "log10"} == set(signal.evidence)
+    assert {"client", "hour", "log10"} == set(signal.evidence)
     assert risk_signal(sign_in_risk(habit(), NEXT, everybody())) is None
 
 
