@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Required, TypedDict, TypeVar, Unpack
@@ -23,7 +23,7 @@ from .core.errors import (
     StrongroomError,
     UnreadableRecord,
 )
-from .core.events import Event, EventSink, StoreFailed
+from .core.events import ClockSkewed, Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
 from .core.ops import Find, Flow, Found
@@ -42,6 +42,9 @@ from .telemetry.logging import LoggingSink
 R = TypeVar("R")
 
 SWEEP_INTERVAL = timedelta(minutes=10)
+CLOCK_INTERVAL = timedelta(minutes=1)
+"""How often the process's clock is compared with the store's: a server that drifts is told long
+before its drift matters, and the question is one small command."""
 _log = logging.getLogger("strongroom")
 
 KeySource = Keyring | KeyFile | str | os.PathLike[str]
@@ -134,6 +137,12 @@ class _Manager:
             raise error
         return public
 
+    def _skew_told(self, skewed: ClockSkewed | None) -> int:
+        if skewed is None:
+            return 0
+        self.emit([skewed])
+        return skewed.store_ahead_ms
+
     def _refresh(self, now: int) -> Context:
         self._next_check = 0  # Until this succeeds, every request asks again, and fails.
         ring = self._keys()
@@ -185,8 +194,9 @@ class SessionManager(_Manager):
         self.stop()
 
     def start(self) -> None:
-        """Open the store and check that it belongs to these keys."""
+        """Open the store, check that it belongs to these keys, and compare the clocks."""
         self.store.open(self.store_identity)
+        self.check_clock()
 
     def stop(self) -> None:
         """Close the store."""
@@ -227,6 +237,10 @@ class SessionManager(_Manager):
         """One signed-in session by its public id, live or ended."""
         return drive(flows.find_session(self.context, session_id), self.store)
 
+    def server_data(self, session_id: str) -> dict[str, Any] | None:
+        """What the policy lets servers read alone of a live session (`server_sealed`)."""
+        return drive(flows.server_data(self.context, session_id), self.store)
+
     def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
         """End one session of the subject -> whether it was live."""
         flow = flows.end_session(
@@ -258,6 +272,13 @@ class SessionManager(_Manager):
     def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
         return drive(flows.sweep(self.context), self.store)
+
+    def check_clock(self) -> int:
+        """Compare this process's clock with the store's -> how far the store's is ahead (E6).
+
+        Milliseconds, and zero while the difference is within `max_skew`; beyond it, an event.
+        """
+        return self._skew_told(drive(flows.check_clock(self.context), self.store))
 
     def deliver(self, events: list[Event]) -> None:
         """Events to the sinks and to the subjects' histories; call it after the response."""
@@ -390,6 +411,10 @@ class AsyncSessionManager(_Manager):
         """One signed-in session by its public id, live or ended."""
         return await self._run(flows.find_session(self.context, session_id))
 
+    async def server_data(self, session_id: str) -> dict[str, Any] | None:
+        """What the policy lets servers read alone of a live session (`server_sealed`)."""
+        return await self._run(flows.server_data(self.context, session_id))
+
     async def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
         """End one session of the subject -> whether it was live."""
         flow = flows.end_session(
@@ -422,6 +447,13 @@ class AsyncSessionManager(_Manager):
         """Remove what may be forgotten -> how many things."""
         return await self._run(flows.sweep(self.context))
 
+    async def check_clock(self) -> int:
+        """Compare this process's clock with the store's -> how far the store's is ahead (E6).
+
+        Milliseconds, and zero while the difference is within `max_skew`; beyond it, an event.
+        """
+        return self._skew_told(await adrive(flows.check_clock(self.context), self.store))
+
     async def deliver(self, events: list[Event]) -> None:
         """Events to the sinks and to the subjects' histories; call it after the response."""
         if not events:
@@ -442,12 +474,22 @@ class AsyncSessionManager(_Manager):
         return report
 
     async def _keep_house(self) -> None:
+        """Compare the clocks every minute, and sweep every ten."""
+        sweep_in = timedelta(0)
         while True:
-            try:
-                await adrive(flows.sweep(self.context), self.store)
-            except Exception:
-                _log.exception("The sweep failed; it is tried again later")
-            await asyncio.sleep(SWEEP_INTERVAL.total_seconds())
+            await self._try(self.check_clock(), "The clocks could not be compared")
+            if sweep_in <= timedelta(0):
+                sweep_in = SWEEP_INTERVAL
+                await self._try(self.sweep(), "The sweep failed")
+            sweep_in -= CLOCK_INTERVAL
+            await asyncio.sleep(CLOCK_INTERVAL.total_seconds())
+
+    @staticmethod
+    async def _try(work: Coroutine[Any, Any, object], otherwise: str) -> None:
+        try:
+            await work
+        except Exception:
+            _log.exception("%s; it is tried again later", otherwise)
 
 
 def visit_of(session: Session) -> Visit:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
-from .core import flows
+from .core import flows, login_state
 from .core.csrf_tokens import csrf_input
 from .core.errors import SignInRequired, StepUpRequired
 from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
@@ -253,6 +253,29 @@ class Session(MutableMapping[str, Any]):
             RefusedError: the code is unknown, used or too old, or its session has ended.
         """
         return self._run("accept_hand_over", flows.accept_hand_over(self._seen(), code))
+
+    def begin_login(self, **values: Any) -> str:
+        """Keep these values until the visitor comes back from an identity provider -> `state`.
+
+        In a sealed cookie of ten minutes, one for each sign-in under way: nothing is stored. Send
+        the `state` along, and give what comes back to `finish_login`.
+
+        Raises:
+            UnserialisableValue, UsageError: a value cannot be kept in a cookie.
+        """
+        visit = self._seen()
+        check_can_issue(visit)
+        return login_state.begin(visit, values)
+
+    def finish_login(self, state: str) -> dict[str, Any]:
+        """What `begin_login` kept under this `state`, in this browser, once.
+
+        Raises:
+            RefusedError: nothing is kept for it here, or not any more; begin anew.
+        """
+        visit = self._seen()
+        check_can_issue(visit)
+        return login_state.finish(visit, state)
 
     # Saving.
 

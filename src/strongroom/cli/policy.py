@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from strongroom.core.csrf_rules import CsrfRules
+from strongroom.core.data import is_array
 from strongroom.core.ops import AtLimit
 from strongroom.core.policy import PROFILES, DataSeal, SessionPolicy
 from strongroom.core.record import EndReason
@@ -38,6 +39,7 @@ LIMITS: Mapping[str, str] = {
     "max_data": "bytes that an application may keep in a session",
     "max_anonymous_data": "bytes for a visitor who is not signed in",
     "seal_data": "who can read session data at rest, besides a live request",
+    "server_sealed": "keys of it that servers may read without a request",
     "history_retention": "how long ended sessions and histories are kept",
     "history_length": "events kept of one account",
     "approved_only": "only functions that NIST approves",
@@ -51,7 +53,7 @@ LIMITS: Mapping[str, str] = {
 
 NOT_LIMITS = frozenset(
     "profile reasons carry_over conflicts cookie_name clear_site_data origins proxies routes acr "
-    "sign_in_path step_up_path".split()
+    "sign_in_path step_up_path record_format".split()
 )
 """The settings that limit nothing. A test holds that every setting is in one of the two."""
 
@@ -215,6 +217,8 @@ def told(value: object) -> str:
             return {"token": "nobody", "server": "servers", "none": "anybody"}[value.value]
         case Enum():
             return str(value.value).replace("_", " ")
+        case _ if is_array(value):
+            return ", ".join(str(each) for each in value) or "none"
         case _:
             return str(value)
 

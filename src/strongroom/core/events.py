@@ -226,6 +226,18 @@ class StoreFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSkewed(Event):
+    """This process's clock and the store's differ by more than `max_skew` (not in OWASP's list).
+
+    `store_ahead_ms` is how far the store's is ahead at least; negative where it is behind.
+    """
+
+    name = "sys_clock_skew"
+    severity = "warning"
+    store_ahead_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllSessionsEnded(Event):
     """The store-wide epoch was replaced: everybody is signed out."""
 

@@ -20,7 +20,7 @@ from .csrf import CsrfRules
 from .errors import ConfigurationError
 from .ops import AtLimit, Limit
 from .proxies import TrustedProxies
-from .record import EndReason, Header, Identity, Kind
+from .record import FORMAT, EndReason, Header, Identity, Kind
 from .return_path import safe_next
 
 MINUTE = timedelta(minutes=1)
@@ -105,6 +105,8 @@ class SessionPolicy:
     carry_over: tuple[str, ...] = ()
     conflicts: Literal["merge", "strict"] = "merge"
     seal_data: DataSeal = DataSeal.TOKEN
+    server_sealed: tuple[str, ...] = ()
+    record_format: int = FORMAT
     approved_only: bool = False
 
     cookie_name: str | None = None
@@ -388,6 +390,16 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
         ),
         (policy.max_sessions < 1, "max_sessions must be at least 1."),
         (policy.max_data < 1 or policy.max_anonymous_data < 1, "data limits must be positive."),
+        (
+            policy.server_sealed != () and policy.seal_data is not DataSeal.TOKEN,
+            "server_sealed names what servers may read alone, but seal_data already lets them "
+            "read everything: leave one of the two out.",
+        ),
+        (
+            not 1 <= policy.record_format <= FORMAT,
+            f"this release writes record formats 1 to {FORMAT}, so record_format cannot be "
+            f"{policy.record_format}.",
+        ),
         (policy.history_length < 0, "history_length cannot be negative."),
         (
             policy.history_retention < timedelta(0),

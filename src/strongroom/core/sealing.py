@@ -176,6 +176,7 @@ class Keyring:
             history=table("history"),
             csrf=table("csrf"),
             pre_session=table("pre-session"),
+            login_state=table("login-state"),
             index=fixed("index"),
             shard=fixed("shard"),
             mask=fixed("mask"),
@@ -183,7 +184,7 @@ class Keyring:
             retired=frozenset(key.id for key in self.keys if key.is_retired(now)),
             binds={
                 what: bound_to(what, SEAL_FORMAT, self.realm)
-                for what in ("identity", "data", "history")
+                for what in ("identity", "data", "history", "login-state")
             },
         )
 
@@ -208,6 +209,7 @@ class UnlockedKeys:
     history: Mapping[int, bytes] = field(repr=False)
     csrf: Mapping[int, bytes] = field(repr=False)
     pre_session: Mapping[int, bytes] = field(repr=False)
+    login_state: Mapping[int, bytes] = field(repr=False)
     index: bytes = field(repr=False)
     shard: bytes = field(repr=False)
     mask: bytes = field(repr=False)

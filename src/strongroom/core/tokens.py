@@ -49,6 +49,7 @@ LABELS = {
     "history": "AEAD key of stored events",
     "csrf": "CSRF tokens",
     "pre-session": "CSRF tokens before sign-in",
+    "login-state": "AEAD key of sign-ins that are under way at an identity provider",
     "index": "the name under which a store knows a subject",
     "shard": "the first two bytes of a subject's session ids",
     "mask": "hides the shard, so that ids of one subject look unrelated",

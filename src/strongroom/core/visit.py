@@ -23,12 +23,13 @@ from .csrf_tokens import (
     pre_session_binding,
     session_binding,
 )
-from .data import Encoded, SessionData, pack, unpack
+from .data import Encoded, SessionData
+from .data_seals import DataSeals
 from .devices import describe
 from .errors import SessionReadOnly
 from .events import Event
 from .exchange import RequestFacts
-from .policy import Clocks, DataSeal, SessionPolicy
+from .policy import Clocks, SessionPolicy
 from .policy import judge as judge_clocks
 from .record import (
     EPOCH_BYTES,
@@ -39,18 +40,14 @@ from .record import (
     Identity,
     Kind,
     Record,
-    data_bound,
     open_identity,
     seal_identity,
-    unreadable,
 )
 from .sealing import Codec, Sealer, UnlockedKeys
 from .tokens import Token, VerifiedTokens
 
 MAX_OPENED = 4096
 """Identities kept open: about 1 KiB each, and far more than one process serves at a time."""
-
-_SEALS = {DataSeal.TOKEN: b"t", DataSeal.SERVER: b"s", DataSeal.NONE: b"n"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,54 +106,18 @@ class Context:
             identity, session_id, keys=self.keys, sealer=self.sealer, codec=self.codec
         )
 
+    @property
+    def data_seals(self) -> DataSeals:
+        """How session data is sealed and opened."""
+        return DataSeals(self.policy, self.keys, self.sealer, self.codec)
+
     def seal_data(self, values: Encoded, session_id: bytes, root: bytes) -> bytes:
-        """Session data as the policy wants it at rest; empty data is empty bytes."""
-        if not values:
-            return b""
-        mode = self.policy.seal_data
-        packed = pack(self.codec, values)
-        if mode is DataSeal.NONE:
-            return _SEALS[mode] + packed
-        key_id = self.keys.issuing
-        key = self._data_key(mode, key_id, session_id, root)
-        bound = data_bound(self.keys, session_id, key_id)
-        return _SEALS[mode] + self.sealer.seal(key, packed, bound)
+        """See `data_seals.DataSeals.seal`."""
+        return self.data_seals.seal(values, session_id, root)
 
     def open_data(self, record: Record, root: bytes) -> Encoded:
-        """The record's data. How it is sealed stands in its first byte, so that a policy can change
-        from one seal to another; data in the clear is believed only while the policy says so.
-
-        Raises:
-            UnreadableRecord: it is damaged, or was moved from another session.
-        """
-        sealed = record.data
-        if not sealed:
-            return {}
-        mode = next((mode for mode, mark in _SEALS.items() if mark == sealed[:1]), None)
-        key_id = record.header.data_key_id
-        in_the_clear = mode is DataSeal.NONE
-        if in_the_clear and self.policy.seal_data is not DataSeal.NONE:
-            # The mark is the record's own word: whoever writes the store could write plain data.
-            raise unreadable("its data is in the clear, which the policy does not allow")
-        if mode is None or (not in_the_clear and key_id not in self.keys.data):
-            raise unreadable("its data is sealed in a way or under a key that is not known")
-        packed: bytes | None = sealed[1:]
-        if mode is not DataSeal.NONE:
-            key = self._data_key(mode, key_id, record.session_id, root)
-            bound = data_bound(self.keys, record.session_id, key_id)
-            packed = self.sealer.open(key, sealed[1:], bound)
-        try:
-            if packed is None:
-                raise ValueError("not what was sealed")
-            return unpack(self.codec, packed)
-        except ValueError as error:
-            raise unreadable("its data is damaged or belongs to another session") from error
-
-    def _data_key(self, mode: DataSeal, key_id: int, session_id: bytes, root: bytes) -> bytes:
-        """A key for one session; with the root among its parts, a store alone cannot derive it."""
-        if mode is DataSeal.SERVER:
-            return self.keys.server_data[key_id]
-        return self.keys.mac(self.keys.data[key_id], session_id + root)[:32]
+        """See `data_seals.DataSeals.open`."""
+        return self.data_seals.open(record, root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +159,7 @@ class Visit:
         "seen",
         "signed_out",
         "start_allowed",
+        "state_cookies",
         "superseded",
         "token",
         "tossed",
@@ -241,6 +203,8 @@ class Visit:
         self.pre_session: bytes | None = None
         self.pre_session_new = False
         self.response_started = False
+        self.state_cookies: dict[str, bytes] = {}
+        """Set-Cookie values of sign-ins by way of a provider, by the cookie's name (C6)."""
         self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
         self.data_version = b""
         """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""

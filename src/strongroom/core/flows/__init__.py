@@ -8,6 +8,7 @@ One module for each thing that people do:
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     listing    the account owner's and the operator's view, and ending sessions from there
+    keeping_time  whether this process's clock is the store's
 
 `await` in here would be a syntax error, and a clock or a random number comes in through `Context`,
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
@@ -22,6 +23,7 @@ from .guarding import (
     visit_without_store,
 )
 from .handing import accept_hand_over, hand_over
+from .keeping_time import check_clock
 from .listing import (
     account_disabled,
     credentials_changed,
@@ -33,6 +35,7 @@ from .listing import (
     history,
     keep_history,
     reset_credentials,
+    server_data,
     sessions_of,
     sweep,
 )
@@ -47,6 +50,7 @@ __all__ = [
     "admit",
     "begin_attempt",
     "candidates",
+    "check_clock",
     "close_visit",
     "credentials_changed",
     "cross_site",
@@ -67,6 +71,7 @@ __all__ = [
     "refuse_cross_site",
     "reset_credentials",
     "save",
+    "server_data",
     "sessions_of",
     "sign_in",
     "sign_out",

@@ -110,6 +110,7 @@ def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
     edits.no_store = visit.csrf_token_used
     if visit.pre_session_new and visit.pre_session is not None and visit.kind is Kind.ANONYMOUS:
         edits.cookies.append(ctx.pre_cookie.render(visit.pre_session.hex(), None))
+    edits.cookies += visit.state_cookies.values()
     if visit.signed_out:
         edits.cookies.append(ctx.cookie.render_deletion())
         _clear_site(visit, edits)

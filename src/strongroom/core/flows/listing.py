@@ -298,6 +298,21 @@ def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
             return total
 
 
+def server_data(ctx: Context, session_id: str) -> Flow[dict[str, Any] | None]:
+    """What servers may read alone of a live session's data, or None where there is none (C3)."""
+    try:
+        raw = bytes.fromhex(session_id)
+    except ValueError:
+        return None
+    found: Found | None = yield Find(raw, authoritative=True)
+    if found is None or (identity := ctx.open_identity(found.record)) is None:
+        return None
+    if ctx.over(found.record.header, identity, ctx.now(), found.store_epoch) is not None:
+        return None
+    values = ctx.data_seals.open_alone(found.record)
+    return {key: ctx.codec.decode(value) for key, value in values.items()}
+
+
 def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | None:
     record = found.record
     try:

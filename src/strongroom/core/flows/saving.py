@@ -188,6 +188,7 @@ def new_record(
         last_seen=now,
         idle_deadline=idle_deadline,
         purge_at=ctx.clocks.purge_at(kind, idle_deadline),
+        format=ctx.policy.record_format,
     )
     record = Record(
         session_id=session_id,
