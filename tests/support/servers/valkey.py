@@ -182,7 +182,8 @@ class Server:
             reply: Any = None
             commands = [("AUTH", password), words] if password else [words]
             for command in commands:
-                connection.sendall(hiredis.pack_command(tuple(command))  # type: ignore[arg-type])
+                packed = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+                connection.sendall(packed)
                 while (reply := reader.gets()) is ...:
                     received = connection.recv(65536)
                     if not received:
