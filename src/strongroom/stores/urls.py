@@ -95,9 +95,9 @@ def _memory(parts: SplitResult, options: Options) -> Store:
 
 
 def _async_memory(parts: SplitResult, options: Options) -> AsyncStore:
-    from .bridge import MAY_BE_INLINE, AsyncBridge
+    from .bridge import MAY_BE_INLINE, WatchableBridge
 
-    return AsyncBridge(_memory(parts, options), inline=MAY_BE_INLINE)
+    return WatchableBridge(_memory(parts, options), inline=MAY_BE_INLINE)
 
 
 def _sqlite(parts: SplitResult, options: Options) -> Store:
