@@ -14,13 +14,10 @@ The SDK, its exporters and whom they send to are the application's to choose.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from strongroom.core.errors import ConfigurationError
 from strongroom.core.events import Event
-
-if TYPE_CHECKING:
-    from strongroom.stores.base import AsyncStore, Store
 
 NAME = "strongroom"
 _STARTS = frozenset({"session_created"})
@@ -84,7 +81,7 @@ def conventional_name(event: Event) -> str:
 class TracedStore:
     """A store, sync or async, whose operations are client spans. Goes around any other."""
 
-    def __init__(self, store: Store | AsyncStore, *, system: str = "other_sql") -> None:
+    def __init__(self, store: object, *, system: str = "other_sql") -> None:
         self._store = store
         self._tracer = _api().trace.get_tracer(NAME)
         self._attributes = {"db.system.name": system}
