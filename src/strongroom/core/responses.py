@@ -78,11 +78,12 @@ class ResponseTable:
             if each.signal == signal.name and signal.score >= each.at_least
         ]
         chosen = max(fitting, key=lambda each: each.at_least, default=None)
-        return frozenset({Response.RECORD}) | (chosen.responses if chosen else frozenset())
+        record = frozenset({Response.RECORD})
+        return record if chosen is None else record | chosen.responses
 
     def to_all(self, signals: Iterable[Signal]) -> frozenset[Response]:
         """What follows from several signals of one moment: all that follows from any."""
-        return frozenset[Response]().union(*(self.to(each) for each in signals))
+        return frozenset(response for each in signals for response in self.to(each))
 
     def changed(self, changes: Mapping[str, Iterable[ResponseRule]]) -> ResponseTable:
         """A table with all rules of the named signals replaced."""
