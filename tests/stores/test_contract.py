@@ -17,7 +17,6 @@ from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.testing.contract import AsyncStoreContract, StoreContract
 
-
 BRISK = Limits(max_staleness=0.1)
 """A near cache whose channel proves its life forty times a second."""
 

@@ -4,6 +4,9 @@
     sqlite:///var/sessions.db         a path relative to the working directory; ?busy_timeout_ms=
     sqlite:////var/lib/sessions.db    an absolute path
 
+Every store that pushes its changes also takes ?near_cache_mb= and ?near_cache_entries=: either puts
+a near cache of that size in front of it (docs/near-cache.md).
+
 A URL may carry a password, so no message of ours repeats any part of it but a scheme and the
 names of options that exist.
 """
@@ -11,6 +14,7 @@ names of options that exist.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -28,6 +32,21 @@ class _Scheme(NamedTuple):
     options: frozenset[str]
     make: Callable[[SplitResult, Options], Store]
     make_async: Callable[[SplitResult, Options], AsyncStore]
+    pushes: bool = False
+    """Whether its stores push changes, so that a near cache can stand in front of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A URL, understood: what to make, and how large a near cache to put in front of it."""
+
+    scheme: _Scheme
+    parts: SplitResult
+    options: Options
+    near: Options
+
+
+_NEAR_CACHE = frozenset({"near_cache_mb", "near_cache_entries"})
 
 
 def open_store(url: str) -> Store:
@@ -36,17 +55,27 @@ def open_store(url: str) -> Store:
     Raises:
         ConfigurationError: no such scheme or option, or a value that it cannot have.
     """
-    scheme, parts, options = _understood(url)
-    return scheme.make(parts, options)
+    asked = _understood(url)
+    store = asked.scheme.make(asked.parts, asked.options)
+    if not asked.near:
+        return store
+    from .near_cache import Limits, NearCache
+
+    return NearCache(store, Limits.of(**asked.near))
 
 
 def open_async_store(url: str) -> AsyncStore:
     """The same store for asynchronous code. See `open_store`."""
-    scheme, parts, options = _understood(url)
-    return scheme.make_async(parts, options)
+    asked = _understood(url)
+    store = asked.scheme.make_async(asked.parts, asked.options)
+    if not asked.near:
+        return store
+    from .near_cache import AsyncNearCache, Limits
+
+    return AsyncNearCache(store, Limits.of(**asked.near))
 
 
-def _understood(url: str) -> tuple[_Scheme, SplitResult, Options]:
+def _understood(url: str) -> _Asked:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -60,14 +89,17 @@ def _understood(url: str) -> tuple[_Scheme, SplitResult, Options]:
             why="What follows it would be ignored.",
             hint="Write it as %23.",
         )
-    return scheme, parts, _options(parts, scheme)
+    options = _options(parts, scheme)
+    near = {name: options.pop(name) for name in _NEAR_CACHE & options.keys()}
+    return _Asked(scheme, parts, options, near)
 
 
 def _options(parts: SplitResult, scheme: _Scheme) -> Options:
     options: Options = {}
+    known_options = scheme.options | (_NEAR_CACHE if scheme.pushes else frozenset())
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in scheme.options or name in options:
-            known = ", ".join(sorted(scheme.options))
+        if name not in known_options or name in options:
+            known = ", ".join(sorted(known_options))
             # An unknown name is not repeated: it may be what follows a '?' in a password.
             problem = f"gives {name!r} twice" if name in options else "has an unknown option"
             raise ConfigurationError(
@@ -121,7 +153,7 @@ def _async_sqlite(parts: SplitResult, options: Options) -> AsyncStore:
 
 
 SCHEMES = {
-    "memory": _Scheme("memory://", frozenset({"max_records"}), _memory, _async_memory),
+    "memory": _Scheme("memory://", frozenset({"max_records"}), _memory, _async_memory, pushes=True),
     "sqlite": _Scheme(
         "sqlite:///var/sessions.db", frozenset({"busy_timeout_ms"}), _sqlite, _async_sqlite
     ),

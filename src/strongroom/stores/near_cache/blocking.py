@@ -95,6 +95,11 @@ class NearCache:
         """No answer may be older than this many seconds: the policy's word. Before `open`."""
         self._cache.limits = within(self._cache.limits, max_staleness)
 
+    @property
+    def limits(self) -> Limits:
+        """How much is kept, and how old an answer may be."""
+        return self._cache.limits
+
     def stats(self) -> Stats:
         """What the cache holds, and whether its channel lives."""
         return self._cache.stats(time.monotonic())

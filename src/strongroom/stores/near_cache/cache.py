@@ -22,27 +22,50 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Final
 
+from strongroom.core.errors import ConfigurationError
 from strongroom.core.ops import Alive, Changed, Found, Notice
 from strongroom.core.record import Record
 
-ENTRY_BYTES = 2_200
+ENTRY_BYTES = 1_250
 """What an entry takes beside its envelope and data: the record's objects and its place here.
 Measured with tracemalloc on CPython 3.11; tests/stores/test_near_cache_body.py holds it there."""
 
 _NEVER: Final = float("-inf")
 
 
+MEGABYTE = 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a near cache. Sizes are in bytes, durations in seconds."""
+    """What bounds a near cache. Sizes are in bytes, durations in seconds.
 
-    entries: int = 20_000
-    size: int = 64 * 1024 * 1024
+    Raises:
+        ConfigurationError: a limit is not positive.
+    """
+
+    entries: int = 50_000
+    size: int = 64 * MEGABYTE
     max_age: float = 60.0
     """An entry is read again after this, told or not: for changes that nobody tells, such as a row
     that somebody deleted by hand."""
     max_staleness: float = 1.0
     """How long ago the channel may have been proved alive. The policy sets it (`keep_within`)."""
+
+    def __post_init__(self) -> None:
+        if min(self.entries, self.size, self.max_age, self.max_staleness) <= 0:
+            raise ConfigurationError(
+                "A near cache has a limit of zero.",
+                why="It could never answer anything.",
+                hint="Give it room, such as near_cache_mb=64 in the store's URL, or leave it out.",
+            )
+
+    @classmethod
+    def of(cls, near_cache_mb: int | None = None, near_cache_entries: int | None = None) -> Limits:
+        """The limits as a store's URL names them: in megabytes, with as many entries as fit."""
+        size = cls().size if near_cache_mb is None else near_cache_mb * MEGABYTE
+        fit = max(size // ENTRY_BYTES, min(size, 1))
+        return cls(entries=fit if near_cache_entries is None else near_cache_entries, size=size)
 
 
 DEFAULTS = Limits()
@@ -122,11 +145,11 @@ class Listener:
 
 
 class _Entry:
-    __slots__ = ("found", "sent_at", "size")
+    __slots__ = ("found", "good_until", "size")
 
-    def __init__(self, found: Found, sent_at: float, size: int) -> None:
+    def __init__(self, found: Found, good_until: float, size: int) -> None:
         self.found = found
-        self.sent_at = sent_at
+        self.good_until = good_until
         self.size = size
 
 
@@ -150,6 +173,7 @@ class Cache:
         self._channel = 0
         self._epoch: bytes | None = None
         self._proved_at = self._heard_at = self._alive_since = self._not_before = _NEVER
+        self._good_until = _NEVER
 
     # Reading.
 
@@ -157,12 +181,7 @@ class Cache:
         """The record, if it is here and may be used now."""
         with self._lock:
             entry = self._entries.get(session_id)
-            limits = self.limits
-            if (
-                entry is None
-                or now - self._proved_at >= limits.max_staleness
-                or now - entry.sent_at >= limits.max_age
-            ):
+            if entry is None or now >= self._good_until or now >= entry.good_until:
                 self.misses += 1
                 return None
             self.hits += 1
@@ -311,7 +330,7 @@ class Cache:
     # Under the lock.
 
     def _is_alive(self, now: float) -> bool:
-        return now - self._proved_at < self.limits.max_staleness
+        return now < self._good_until
 
     def _prove(self, asked_at: float, epoch: bytes, now: float) -> None:
         self._heard_at = max(self._heard_at, asked_at)
@@ -323,6 +342,7 @@ class Cache:
             self._epoch = epoch
             self._alive_since = asked_at
         self._proved_at = max(self._proved_at, asked_at)
+        self._good_until = self._proved_at + self.limits.max_staleness
 
     def _keep(self, fill: Fill) -> None:
         if fill.answer is None:
@@ -331,7 +351,9 @@ class Cache:
         if size > self.limits.size:
             return
         self._remove(fill.session_id)
-        self._entries[fill.session_id] = _Entry(fill.answer, fill.sent_at, size)
+        self._entries[fill.session_id] = _Entry(
+            fill.answer, fill.sent_at + self.limits.max_age, size
+        )
         self._size += size
         while len(self._entries) > self.limits.entries or self._size > self.limits.size:
             self._remove(next(iter(self._entries)))
@@ -358,7 +380,7 @@ class Cache:
                 fill.overtaken = True
         self._fills.clear()
         self._epoch = None
-        self._proved_at = _NEVER
+        self._proved_at = self._good_until = _NEVER
 
     def _forget(self, fill: Fill) -> None:
         under_way = self._fills.get(fill.session_id)

@@ -92,6 +92,11 @@ class AsyncNearCache:
         """No answer may be older than this many seconds: the policy's word. Before `open`."""
         self._cache.limits = within(self._cache.limits, max_staleness)
 
+    @property
+    def limits(self) -> Limits:
+        """How much is kept, and how old an answer may be."""
+        return self._cache.limits
+
     def stats(self) -> Stats:
         """What the cache holds, and whether its channel lives."""
         return self._cache.stats(time.monotonic())
@@ -253,9 +258,9 @@ class AsyncNearCache:
             self._watchable.watch(Watch(tell, heartbeat(cache.limits)))
         )
         try:
-            bearable = patience(cache.limits)
-            while not cache.is_silent(channel, time.monotonic() - bearable):
-                if (await asyncio.wait({watching}, timeout=bearable / _LOOKS))[0]:
+            while not cache.is_silent(channel, time.monotonic() - patience(cache.limits)):
+                look_again = patience(cache.limits) / _LOOKS
+                if (await asyncio.wait({watching}, timeout=look_again))[0]:
                     watching.result()
                     break
         except Exception as error:  # whatever it is, the next channel is tried
