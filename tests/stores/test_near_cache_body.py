@@ -487,7 +487,7 @@ def test_who_listens_hears_after_it_took_effect(bench: Bench):
     record = a_record()
     bench.keep(record)
     seen: list[Found | None] = []
-    bench.cache.listen(Listener(lambda _: seen.append(bench.hit(record)), bench.now, bool))
+    bench.cache.listen(Listener(lambda _: seen.append(bench.hit(record)), bench.now, lambda: None))
     bench.prove()
     bench.tell(Changed((record.session_id,)))
     assert seen[-1] is None

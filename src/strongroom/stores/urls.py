@@ -96,7 +96,7 @@ def _understood(url: str) -> _Asked:
 
 def _options(parts: SplitResult, scheme: _Scheme) -> Options:
     options: Options = {}
-    known_options = scheme.options | (_NEAR_CACHE if scheme.pushes else frozenset())
+    known_options = scheme.options | _NEAR_CACHE if scheme.pushes else scheme.options
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known_options or name in options:
             known = ", ".join(sorted(known_options))
