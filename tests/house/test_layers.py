@@ -62,6 +62,7 @@ LAYERS = (
     Layer("running", ours=("core", "drive", "session", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
+    Layer("places", ours=("core",), theirs=("maxminddb",)),
     Layer("stores", lazily=("core", "stores")),
     Layer("stores.urls", ours=STORE, lazily=("stores",)),
     Layer("stores.base", ours=("core",)),

@@ -374,10 +374,10 @@ class Body:
         What is missing is asked for key by key: such a question finds a key on either side of a
         move. What is gone then stays gone, because no id is used twice.
         """
-        gone = b""
+        gone, sure = b"", b"0" if self._in_cluster else b"1"
         deadline = time.monotonic() + self._settings.patience_ms / 1000
         while True:
-            words: tuple[Word, ...] = (*arguments, gone, b"0" if self._in_cluster else b"1")
+            words: tuple[Word, ...] = (*arguments, gone, sure)
             said = yield from self._script(script, place.slot, keys, words, durable)
             if said[0] != b"missing":
                 return said

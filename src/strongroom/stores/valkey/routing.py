@@ -217,10 +217,12 @@ class Cluster:
         raise last or Lost(self._seeds[0], "no node of the cluster is known", sent=False)
 
 
-def slots_from(said: object, node: Address) -> list[Address | None]:
+def slots_from(said: Any, node: Address) -> list[Address | None]:
     """What CLUSTER SLOTS answered, as who serves each slot. Nonsense is left out."""
     serving: list[Address | None] = [None] * SLOTS
-    rows: Any = said if isinstance(said, list) else ()
+    if not isinstance(said, list):
+        return serving
+    rows: list[Any] = said
     for row in rows:
         try:
             start, end, (host, port, *_) = int(row[0]), int(row[1]), row[2]

@@ -13,14 +13,13 @@ from unittest import SkipTest
 
 from strongroom.core.ops import Find, Insert, Limit, ListSubject
 from strongroom.core.record import Record
-from strongroom.stores.base import AsyncStore, Store
+from strongroom.stores.base import AsyncStore, AsyncWatchable, Store, Watchable
 from strongroom.testing.entropy import FixedEntropy
 from strongroom.testing.records import IDENTITY, a_subject_key
 
-R = TypeVar("R")
+from .channel import PATIENCE, Channel, Stop, watch_in_task, watch_in_thread
 
-PATIENCE = 60.0
-"""Seconds after which a race counts as a deadlock."""
+R = TypeVar("R")
 
 
 class Harness:
@@ -93,6 +92,14 @@ class Harness:
         store = store or self.store
         second = self.beside(store)
         return [store] if second is None else [store, self.opened(second)]
+
+    def can_watch(self, store: Store) -> bool:
+        """Whether the store pushes changes."""
+        return isinstance(store, Watchable)
+
+    def watch(self, store: Store, channel: Channel) -> Stop:
+        """Begin to watch the store, and tell how to end it."""
+        return watch_in_thread(cast("Watchable", store), channel)
 
     def insert(
         self, record: Record, *, epoch: bytes | None = None, limit: Limit | None = None
@@ -207,6 +214,15 @@ class AsyncHarness(Harness):
         """The second async store behind a blocking face."""
         second = self.async_beside(cast("Blocking", store).inner)
         return None if second is None else cast("Store", Blocking(second, self._loop))
+
+    def can_watch(self, store: Store) -> bool:
+        """Whether the async store pushes changes."""
+        return isinstance(cast("Blocking", store).inner, AsyncWatchable)
+
+    def watch(self, store: Store, channel: Channel) -> Stop:
+        """Begin to watch it in a task of the loop."""
+        inner = cast("Blocking", store).inner
+        return watch_in_task(cast("AsyncWatchable", inner), channel, self._loop)
 
     def setup_method(self) -> None:
         """Start an event loop in a thread of its own."""
