@@ -337,7 +337,8 @@ class Body:
             place = self.names.of_subject(subject_key)
             newest = max(each.at for each in entries)
             lives = max(each.purge_at - each.at for each in entries) + LINGER_MS
-            words = (newest, op.keep, lives, *map(layout.encode_entry, entries))
+            packed = map(layout.encode_entry, entries)
+            words: tuple[Word, ...] = (newest, op.keep, lives, *packed)
             keys = (place.history(subject_key),)
             yield from self._script(scripts.APPEND, place.slot, keys, words)
 
