@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from strongroom.stores.base import AsyncStore, Store
-from strongroom.stores.bridge import AsyncBridge
+from strongroom.stores.bridge import AsyncBridge, WatchableBridge
 from strongroom.stores.memory import MemoryStore
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.testing.contract import AsyncStoreContract, StoreContract
@@ -60,7 +60,7 @@ class TestBridgedMemoryStore(Quick, AsyncStoreContract):
     """The same, as asynchronous code sees it."""
 
     def make_async_store(self) -> AsyncStore:
-        return AsyncBridge(MemoryStore())
+        return WatchableBridge(MemoryStore())
 
 
 class TestSQLiteStore(OnDisk, Quick, StoreContract):
