@@ -27,8 +27,9 @@ from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache, Stat
 from strongroom.stores.near_cache import watcher as watching
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.testing.clock import START
-from strongroom.testing.contract.harness import IDENTITY, Blocking
+from strongroom.testing.contract.harness import Blocking
 from strongroom.testing.records import (
+    IDENTITY,
     KEEP,
     a_record,
     a_replace,
