@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from starlette.applications import Starlette
@@ -53,8 +54,13 @@ def response_of(answered: Any) -> Response:
         response = Response(reply.body, reply.status)
     response.raw_headers += [(k.encode(), v.encode("latin-1")) for k, v in reply.headers]
     if reply.after is not None:
-        response.background = BackgroundTask(reply.after)
+        response.background = BackgroundTask(_run, reply.after)
     return response
+
+
+async def _run(after: Callable[[], Awaitable[None]]) -> None:
+    """Starlette runs what is no coroutine function in a thread, such as a lambda that makes one."""
+    await after()
 
 
 async def talk(site: Site, socket: WebSocket) -> None:
