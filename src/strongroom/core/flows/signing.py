@@ -50,6 +50,7 @@ from strongroom.core.tokens import SECRET_BYTES, Token, mint, rotation_of, succe
 from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, check_size, new_record
+from .verifying import verify
 
 _ATTEMPTS = 4
 MAX_SUBJECT_LENGTH = 512
@@ -78,6 +79,7 @@ def sign_in(
         StoreUnavailable: nothing was changed, or it was undone.
     """
     check_can_issue(visit)
+    yield from verify(visit)
     visit.check_may_start()
     _check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
@@ -123,6 +125,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
         SessionEnded: the session ended in the meantime, or its rotations are used up.
     """
     proved = tuple(dict.fromkeys(factors))
+    yield from verify(visit)
     yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
     visit.attempt_open = False
     visit.note(SteppedUp, factors=proved)
