@@ -3,6 +3,7 @@
     memory://                         this process only; ?max_records=
     sqlite:///var/sessions.db         a path relative to the working directory; ?busy_timeout_ms=
     sqlite:////var/lib/sessions.db    an absolute path
+    postgresql://user@host/database   PostgreSQL, also as postgres://; options in docs/postgres.md
 
 A URL may carry a password, so no message of ours repeats any part of it but a scheme and the
 names of options that exist.
@@ -11,7 +12,7 @@ names of options that exist.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from strongroom.core.errors import ConfigurationError
@@ -22,12 +23,13 @@ Options = dict[str, int]
 
 
 class _Scheme(NamedTuple):
-    """How a scheme's stores are made, and which whole numbers it takes as options."""
+    """How a scheme's stores are made, and which options it takes: whole numbers, and words."""
 
     example: str
     options: frozenset[str]
     make: Callable[[SplitResult, Options], Store]
     make_async: Callable[[SplitResult, Options], AsyncStore]
+    words: frozenset[str] = frozenset()
 
 
 def open_store(url: str) -> Store:
@@ -65,16 +67,20 @@ def _understood(url: str) -> tuple[_Scheme, SplitResult, Options]:
 
 def _options(parts: SplitResult, scheme: _Scheme) -> Options:
     options: Options = {}
+    seen: set[str] = set()
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in scheme.options or name in options:
-            known = ", ".join(sorted(scheme.options))
+        if name not in scheme.options | scheme.words or name in seen:
+            known = ", ".join(sorted(scheme.options | scheme.words))
             # An unknown name is not repeated: it may be what follows a '?' in a password.
-            problem = f"gives {name!r} twice" if name in options else "has an unknown option"
+            problem = f"gives {name!r} twice" if name in seen else "has an unknown option"
             raise ConfigurationError(
                 f"The {parts.scheme} store's URL {problem}.",
                 why="An option that is ignored is worse than one that is refused.",
                 hint=f"Its options are: {known}.",
             )
+        seen.add(name)
+        if name in scheme.words:
+            continue
         if not (value.isascii() and value.isdigit()):
             raise ConfigurationError(
                 f"The option {name!r} of the {parts.scheme} store's URL is not a whole number.",
@@ -120,18 +126,75 @@ def _async_sqlite(parts: SplitResult, options: Options) -> AsyncStore:
     return AsyncBridge(_sqlite(parts, options), inline=frozenset({"find"}))
 
 
+def _postgres(parts: SplitResult, options: Options) -> Store:
+    postgres, settings = _postgres_module(), _postgres_settings(parts, options)
+    store: Store = postgres.PostgresStore(settings)
+    return store
+
+
+def _async_postgres(parts: SplitResult, options: Options) -> AsyncStore:
+    postgres, settings = _postgres_module(), _postgres_settings(parts, options)
+    store: AsyncStore = postgres.AsyncPostgresStore(settings)
+    return store
+
+
+def _postgres_module() -> Any:
+    try:
+        from . import postgres
+    except ImportError as error:
+        if error.name is None or not error.name.startswith("psycopg"):
+            raise
+        raise ConfigurationError(
+            "The postgresql store's driver, psycopg, is not installed or cannot be loaded.",
+            why="Without it PostgreSQL cannot be spoken to.",
+            hint="Run: pip install 'strongroom[postgres]'",
+        ) from error
+    return postgres
+
+
+def _postgres_settings(parts: SplitResult, options: Options) -> Any:
+    from .postgres.settings import understood
+
+    words = {
+        name: value
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if name in _POSTGRES_WORDS
+    }
+    return understood(parts, options, words)
+
+
+# Here and not in the store, so that a wrong name is refused before any driver is loaded. All words
+# but schema and direct_host are libpq's own.
+_POSTGRES_NUMBERS = frozenset(
+    "pool_min pool_max timeout_ms connect_timeout migrate pgbouncer direct_port".split()
+)
+_POSTGRES_WORDS = frozenset(
+    "schema host hostaddr port user password passfile dbname service direct_host sslmode "
+    "sslnegotiation sslcert sslkey sslpassword sslrootcert sslcrl sslcrldir sslsni "
+    "ssl_min_protocol_version ssl_max_protocol_version channel_binding require_auth gssencmode "
+    "krbsrvname application_name".split()
+)
+
 SCHEMES = {
     "memory": _Scheme("memory://", frozenset({"max_records"}), _memory, _async_memory),
     "sqlite": _Scheme(
         "sqlite:///var/sessions.db", frozenset({"busy_timeout_ms"}), _sqlite, _async_sqlite
     ),
+    "postgresql": _Scheme(
+        "postgresql://user@host/database",
+        _POSTGRES_NUMBERS,
+        _postgres,
+        _async_postgres,
+        _POSTGRES_WORDS,
+    ),
 }
+SCHEMES["postgres"] = SCHEMES["postgresql"]._replace(example="")
 """Every scheme that `open_store` knows. A new store is one more row."""
 
 
 def _unknown_scheme(scheme: str) -> ConfigurationError:
     said = f"There is no store for the scheme {scheme!r}" if scheme else "The URL has no scheme"
-    examples = ", ".join(each.example for each in SCHEMES.values())
+    examples = ", ".join(each.example for each in SCHEMES.values() if each.example)
     return ConfigurationError(
         f"{said}, so no store can be opened.", hint=f"Write one of these: {examples}."
     )
