@@ -30,7 +30,7 @@ from .core.ops import Find, Flow, Found
 from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
 from .core.sealing import Aead, Codec, Keyring, Sealer
-from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512, rotation_of
+from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
@@ -385,21 +385,7 @@ class AsyncSessionManager(_Manager):
 
     async def still_lives(self, visit: Visit) -> bool:
         """Whether the visit's session is live now: for open sockets and streams (E8)."""
-        if visit.record is None or visit.identity is None:
-            return True
-        ctx = self.context
-        found: Found | None = await self.store.find(Find(visit.record.session_id))
-        identity = None if found is None else ctx.open_identity(found.record)
-        token = visit.token
-        if found is None or identity is None or token is None:
-            return False
-        generation = found.record.header.credential.generation
-        if rotation_of(generation) != rotation_of(token.generation):
-            return False  # Privilege changed since: the token that opened this is dead.
-        if token.key_id not in ctx.keys.tokens.token:
-            return False
-        over = ctx.over(found.record.header, identity, self.clock(), found.store_epoch)
-        return over is None
+        return await adrive(flows.still_lives(self.context, visit), self.store)
 
     async def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:
         """Where the subject is signed in."""

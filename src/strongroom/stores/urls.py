@@ -3,7 +3,11 @@
     memory://                         this process only; ?max_records=
     sqlite:///var/sessions.db         a path relative to the working directory; ?busy_timeout_ms=
     sqlite:////var/lib/sessions.db    an absolute path
-    postgresql://user@host/database   PostgreSQL, also as postgres://; options in docs/postgres.md
+    valkey://host:6379/0              Valkey or Redis; valkeys:// with TLS
+    valkey+sentinel://h1,h2,h3/name   a primary that sentinels watch
+    valkey+cluster://h1,h2            a cluster; any of its nodes
+    redis, rediss                     other names of valkey and valkeys, in all three
+    postgresql://user@host/database   PostgreSQL, also as postgres://
 
 A URL may carry a password, so no message of ours repeats any part of it but a scheme and the
 names of options that exist.
@@ -12,24 +16,28 @@ names of options that exist.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from strongroom.core.errors import ConfigurationError
 
 from .base import AsyncStore, Store
 
-Options = dict[str, int]
+if TYPE_CHECKING:
+    from .postgres.settings import Settings as PostgresSettings
+    from .valkey import Settings
+
+Options = dict[str, Any]
 
 
 class _Scheme(NamedTuple):
-    """How a scheme's stores are made, and which options it takes: whole numbers, and words."""
+    """How a scheme's stores are made, and which options it takes: whole numbers, and `texts`."""
 
     example: str
     options: frozenset[str]
     make: Callable[[SplitResult, Options], Store]
     make_async: Callable[[SplitResult, Options], AsyncStore]
-    words: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
 
 
 def open_store(url: str) -> Store:
@@ -67,19 +75,18 @@ def _understood(url: str) -> tuple[_Scheme, SplitResult, Options]:
 
 def _options(parts: SplitResult, scheme: _Scheme) -> Options:
     options: Options = {}
-    seen: set[str] = set()
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in scheme.options | scheme.words or name in seen:
-            known = ", ".join(sorted(scheme.options | scheme.words))
+        if name not in scheme.options | scheme.texts or name in options:
+            known = ", ".join(sorted(scheme.options | scheme.texts))
             # An unknown name is not repeated: it may be what follows a '?' in a password.
-            problem = f"gives {name!r} twice" if name in seen else "has an unknown option"
+            problem = f"gives {name!r} twice" if name in options else "has an unknown option"
             raise ConfigurationError(
                 f"The {parts.scheme} store's URL {problem}.",
                 why="An option that is ignored is worse than one that is refused.",
                 hint=f"Its options are: {known}.",
             )
-        seen.add(name)
-        if name in scheme.words:
+        if name in scheme.texts:
+            options[name] = value
             continue
         if not (value.isascii() and value.isdigit()):
             raise ConfigurationError(
@@ -126,75 +133,113 @@ def _async_sqlite(parts: SplitResult, options: Options) -> AsyncStore:
     return AsyncBridge(_sqlite(parts, options), inline=frozenset({"find"}))
 
 
+def _postgres_settings(parts: SplitResult, options: Options) -> PostgresSettings:
+    try:
+        from .postgres.settings import understood
+    except ImportError as error:
+        if not (error.name or "").startswith("psycopg"):
+            raise
+        raise ConfigurationError(
+            f"The {parts.scheme} store needs the package psycopg, which is not installed, or lacks "
+            "its library libpq.",
+            why="It speaks with PostgreSQL.",
+            hint="pip install 'strongroom[postgres]'",
+        ) from None
+    return understood(parts, options)
+
+
 def _postgres(parts: SplitResult, options: Options) -> Store:
-    postgres, settings = _postgres_module(), _postgres_settings(parts, options)
-    store: Store = postgres.PostgresStore(settings)
-    return store
+    settings = _postgres_settings(parts, options)
+    from .postgres import PostgresStore
+
+    return PostgresStore(settings)
 
 
 def _async_postgres(parts: SplitResult, options: Options) -> AsyncStore:
-    postgres, settings = _postgres_module(), _postgres_settings(parts, options)
-    store: AsyncStore = postgres.AsyncPostgresStore(settings)
-    return store
+    settings = _postgres_settings(parts, options)
+    from .postgres import AsyncPostgresStore
+
+    return AsyncPostgresStore(settings)
 
 
-def _postgres_module() -> Any:
+def _postgres_scheme() -> _Scheme:
+    numbers = "pool_min pool_max timeout_ms connect_timeout migrate pgbouncer direct_port"
+    ours = "schema direct_host"
+    # What libpq knows, but for target_session_attrs and options, which the store decides.
+    theirs = (
+        "host hostaddr port user password passfile dbname service application_name sslmode "
+        "sslnegotiation sslcert sslkey sslpassword sslrootcert sslcrl sslcrldir sslsni "
+        "ssl_min_protocol_version ssl_max_protocol_version channel_binding require_auth "
+        "gssencmode krbsrvname"
+    )
+    return _Scheme(
+        "postgresql://user@host/database",
+        frozenset(numbers.split()),
+        _postgres,
+        _async_postgres,
+        frozenset([*ours.split(), *theirs.split()]),
+    )
+
+
+def _valkey_settings(parts: SplitResult, options: Options) -> Settings:
     try:
-        from . import postgres
-    except ImportError as error:
-        if error.name is None or not error.name.startswith("psycopg"):
+        from .valkey.urls import settings_from
+    except ModuleNotFoundError as error:
+        if error.name != "hiredis":
             raise
         raise ConfigurationError(
-            "The postgresql store's driver, psycopg, is not installed or cannot be loaded.",
-            why="Without it PostgreSQL cannot be spoken to.",
-            hint="Run: pip install 'strongroom[postgres]'",
-        ) from error
-    return postgres
+            f"The {parts.scheme} store needs the package hiredis, which is not installed.",
+            why="It reads what the server answers.",
+            hint="pip install 'strongroom[valkey]'",
+        ) from None
+    return settings_from(parts, options)
 
 
-def _postgres_settings(parts: SplitResult, options: Options) -> Any:
-    from .postgres.settings import understood
+def _valkey(parts: SplitResult, options: Options) -> Store:
+    settings = _valkey_settings(parts, options)
+    from .valkey import ValkeyStore
 
-    words = {
-        name: value
-        for name, value in parse_qsl(parts.query, keep_blank_values=True)
-        if name in _POSTGRES_WORDS
-    }
-    return understood(parts, options, words)
+    return ValkeyStore(settings)
 
 
-# Here and not in the store, so that a wrong name is refused before any driver is loaded. All words
-# but schema and direct_host are libpq's own.
-_POSTGRES_NUMBERS = frozenset(
-    "pool_min pool_max timeout_ms connect_timeout migrate pgbouncer direct_port".split()
-)
-_POSTGRES_WORDS = frozenset(
-    "schema host hostaddr port user password passfile dbname service direct_host sslmode "
-    "sslnegotiation sslcert sslkey sslpassword sslrootcert sslcrl sslcrldir sslsni "
-    "ssl_min_protocol_version ssl_max_protocol_version channel_binding require_auth gssencmode "
-    "krbsrvname application_name".split()
-)
+def _async_valkey(parts: SplitResult, options: Options) -> AsyncStore:
+    settings = _valkey_settings(parts, options)
+    from .valkey import AsyncValkeyStore
+
+    return AsyncValkeyStore(settings)
+
+
+def _valkey_scheme(example: str) -> _Scheme:
+    numbers = "timeout_ms patience_ms durable_ends durable_fsync allow_eviction"
+    texts = "prefix tls_ca tls_cert tls_key sentinel_user sentinel_password"
+    return _Scheme(
+        example, frozenset(numbers.split()), _valkey, _async_valkey, frozenset(texts.split())
+    )
+
 
 SCHEMES = {
     "memory": _Scheme("memory://", frozenset({"max_records"}), _memory, _async_memory),
     "sqlite": _Scheme(
         "sqlite:///var/sessions.db", frozenset({"busy_timeout_ms"}), _sqlite, _async_sqlite
     ),
-    "postgresql": _Scheme(
-        "postgresql://user@host/database",
-        _POSTGRES_NUMBERS,
-        _postgres,
-        _async_postgres,
-        _POSTGRES_WORDS,
-    ),
+    **{
+        f"{server}{how}": _valkey_scheme(f"valkey{how}://{path}")
+        for server in ("valkey", "valkeys", "redis", "rediss")
+        for how, path in (
+            ("", "host:6379/0"),
+            ("+sentinel", "host1,host2,host3/name"),
+            ("+cluster", "host1,host2"),
+        )
+    },
+    "postgresql": _postgres_scheme(),
+    "postgres": _postgres_scheme(),
 }
-SCHEMES["postgres"] = SCHEMES["postgresql"]._replace(example="")
 """Every scheme that `open_store` knows. A new store is one more row."""
 
 
 def _unknown_scheme(scheme: str) -> ConfigurationError:
     said = f"There is no store for the scheme {scheme!r}" if scheme else "The URL has no scheme"
-    examples = ", ".join(each.example for each in SCHEMES.values() if each.example)
+    examples = ", ".join(dict.fromkeys(each.example for each in SCHEMES.values()))
     return ConfigurationError(
         f"{said}, so no store can be opened.", hint=f"Write one of these: {examples}."
     )

@@ -7,6 +7,7 @@ One module for each thing that people do:
     signing    sign in, elevate, sign out, hand over
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
+    living     whether an open stream's or socket's session still lives
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -39,6 +40,7 @@ from .listing import (
     sessions_of,
     sweep,
 )
+from .living import still_lives
 from .opening import admit, candidates, enter_session, open_visit
 from .saving import save
 from .signing import begin_attempt, elevate, sign_in, sign_out
@@ -75,6 +77,7 @@ __all__ = [
     "sessions_of",
     "sign_in",
     "sign_out",
+    "still_lives",
     "sweep",
     "visit_without_session",
     "visit_without_store",

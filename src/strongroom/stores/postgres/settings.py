@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import SplitResult, unquote
 
 from psycopg.conninfo import make_conninfo
@@ -20,6 +21,10 @@ from psycopg.conninfo import make_conninfo
 from strongroom.core.errors import ConfigurationError
 
 DEFAULT_SCHEMA = "strongroom"
+_OURS = frozenset(
+    "schema pool_min pool_max timeout_ms connect_timeout migrate pgbouncer direct_host "
+    "direct_port".split()
+)
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,39}")
 # A server that has gone without a word is found out in about half a minute also where nobody asks.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
@@ -88,38 +93,35 @@ class Settings:
         )
 
 
-def understood(
-    parts: SplitResult, numbers: Mapping[str, int], words: Mapping[str, str]
-) -> Settings:
+def understood(parts: SplitResult, options: Mapping[str, Any]) -> Settings:
     """The URL's settings.
 
     Raises:
         ConfigurationError: something in it cannot be. It is not repeated: it may be a password.
     """
     address = _address(parts)
-    own = {name: value for name, value in words.items() if name not in ("schema", "direct_host")}
-    for name in own.keys() & address.keys():
-        raise ConfigurationError(f"The postgresql store's URL gives {name!r} twice.")
-    direct: dict[str, str] = {}
-    if "direct_host" in words:
-        direct["host"] = words["direct_host"]
-    if "direct_port" in numbers:
-        direct["port"] = str(numbers["direct_port"])
+    theirs = {name: str(value) for name, value in options.items() if name not in _OURS}
+    for name in theirs.keys() & address.keys():
+        raise ConfigurationError(
+            f"The {parts.scheme} store's URL gives {name!r} twice.",
+            hint="Say it before the '?' or after it, not in both places.",
+        )
+    direct = {"direct_host": "host", "direct_port": "port"}
     return Settings(
-        address=address | own,
-        schema=words.get("schema", DEFAULT_SCHEMA),
-        pool_min=numbers.get("pool_min", min(1, numbers.get("pool_max", 1))),
-        pool_max=numbers.get("pool_max", 10),
-        timeout=numbers.get("timeout_ms", 2000) / 1000,
-        connect_timeout=numbers.get("connect_timeout", 3),
-        migrates=_switch("migrate", numbers, default=True),
-        is_pooled=_switch("pgbouncer", numbers, default=False),
-        direct=direct,
+        address=address | theirs,
+        schema=options.get("schema", DEFAULT_SCHEMA),
+        pool_min=options.get("pool_min", 1),
+        pool_max=options.get("pool_max", 10),
+        timeout=options.get("timeout_ms", 2000) / 1000,
+        connect_timeout=options.get("connect_timeout", 3),
+        migrates=_switch("migrate", options, default=True),
+        is_pooled=_switch("pgbouncer", options, default=False),
+        direct={name: str(options[given]) for given, name in direct.items() if given in options},
     )
 
 
-def _switch(name: str, numbers: Mapping[str, int], *, default: bool) -> bool:
-    value = numbers.get(name, int(default))
+def _switch(name: str, options: Mapping[str, Any], *, default: bool) -> bool:
+    value = options.get(name, int(default))
     if value not in (0, 1):
         raise ConfigurationError(
             f"The option {name!r} of the postgresql store's URL is neither 0 nor 1.",
