@@ -36,10 +36,11 @@ from .drive import adrive, drive
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Action, Done, Session
-from .stores.base import AsyncStore, Store
+from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 SWEEP_INTERVAL = timedelta(minutes=10)
 CLOCK_INTERVAL = timedelta(minutes=1)
@@ -137,6 +138,12 @@ class _Manager:
             raise error
         return public
 
+    def _bounded(self, store: S) -> S:
+        """The store; one that may answer from memory is told how old an answer may be (H3)."""
+        if isinstance(store, Near):
+            store.keep_within(self.policy.max_staleness.total_seconds())
+        return store
+
     def _skew_told(self, skewed: ClockSkewed | None) -> int:
         if skewed is None:
             return 0
@@ -184,7 +191,7 @@ class SessionManager(_Manager):
 
     def __init__(self, store: Store, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
 
     def __enter__(self) -> SessionManager:
         self.start()
@@ -299,7 +306,7 @@ class AsyncSessionManager(_Manager):
 
     def __init__(self, store: AsyncStore, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
         self._started = False
         self._starting: asyncio.Lock | None = None
         self._housekeeping: asyncio.Task[None] | None = None

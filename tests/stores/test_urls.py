@@ -12,6 +12,8 @@ from psycopg.conninfo import conninfo_to_dict
 from strongroom.core.errors import ConfigurationError
 from strongroom.stores.bridge import MAY_BE_INLINE, AsyncBridge
 from strongroom.stores.memory import MemoryStore
+from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache
+from strongroom.stores.near_cache.cache import ENTRY_BYTES, MEGABYTE
 from strongroom.stores.postgres import AsyncPostgresStore, PostgresStore
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.stores.urls import open_async_store, open_store
@@ -50,6 +52,17 @@ def test_asynchronous_stores_are_bridges():
     assert sqlite.inline == {"find"}
 
 
+def test_a_near_cache_stands_in_front_of_a_store_that_pushes():
+    """As large as the URL says; one of the two options is enough (H3)."""
+    near = open_store("memory://?max_records=10&near_cache_mb=2")
+    assert isinstance(near, NearCache)
+    assert isinstance(near.store, MemoryStore)
+    assert near.limits == Limits(size=2 * MEGABYTE, entries=2 * MEGABYTE // ENTRY_BYTES)
+    small = open_async_store("memory://?near_cache_entries=5")
+    assert isinstance(small, AsyncNearCache)
+    assert small.limits == Limits(entries=5)
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -86,6 +99,10 @@ def test_asynchronous_stores_are_bridges():
         ("postgresql://host/db?host=other", "'host' twice"),
         ("postgresql://host:port/db", "cannot be understood"),
         ("postgres://user@a,b:c/db", "cannot be understood"),
+        ("memory://?near_cache_mb=0", "limit of zero"),
+        ("memory://?near_cache_entries=0", "limit of zero"),
+        ("memory://?near_cache_mb=much", "whole number"),
+        ("sqlite:///a.db?near_cache_mb=1", "unknown option"),
     ],
 )
 def test_what_is_wrong_is_said(url: str, said: str):
@@ -113,6 +130,7 @@ def test_postgresql_by_its_url():
     assert "statement_timeout=500" in str(said["options"])
     assert "p@ss" not in f"{store!r} {settings!r}"
     assert isinstance(open_async_store("postgresql:///shop?host=/run/pg"), AsyncPostgresStore)
+    assert isinstance(open_store("postgresql://host/db?near_cache_mb=8"), NearCache)
     assert open_store("postgresql://host/db").settings.schema == "strongroom"  # type: ignore[attr-defined]
 
 

@@ -143,3 +143,12 @@ class AsyncWatchable(Protocol):
     """The same for asynchronous code; ends when it is cancelled."""
 
     async def watch(self, op: Watch) -> None: ...
+
+
+@runtime_checkable
+class Near(Protocol):
+    """A store that may answer from memory, and so must be told how old an answer may be (H3)."""
+
+    def keep_within(self, max_staleness: float) -> None:
+        """No answer may be older than this many seconds. Called before the store is opened."""
+        ...

@@ -9,6 +9,9 @@
     redis, rediss                     other names of valkey and valkeys, in all three
     postgresql://user@host/database   PostgreSQL, also as postgres://
 
+Every store that pushes its changes also takes ?near_cache_mb= and ?near_cache_entries=: either puts
+a near cache of that size in front of it (docs/near-cache.md).
+
 A URL may carry a password, so no message of ours repeats any part of it but a scheme and the
 names of options that exist.
 """
@@ -16,6 +19,7 @@ names of options that exist.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -38,6 +42,21 @@ class _Scheme(NamedTuple):
     make: Callable[[SplitResult, Options], Store]
     make_async: Callable[[SplitResult, Options], AsyncStore]
     texts: frozenset[str] = frozenset()
+    pushes: bool = False
+    """Whether its stores push changes, so that a near cache can stand in front of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A URL, understood: what to make, and how large a near cache to put in front of it."""
+
+    scheme: _Scheme
+    parts: SplitResult
+    options: Options
+    near: Options
+
+
+_NEAR_CACHE = frozenset({"near_cache_mb", "near_cache_entries"})
 
 
 def open_store(url: str) -> Store:
@@ -46,17 +65,27 @@ def open_store(url: str) -> Store:
     Raises:
         ConfigurationError: no such scheme or option, or a value that it cannot have.
     """
-    scheme, parts, options = _understood(url)
-    return scheme.make(parts, options)
+    asked = _understood(url)
+    store = asked.scheme.make(asked.parts, asked.options)
+    if not asked.near:
+        return store
+    from .near_cache import Limits, NearCache
+
+    return NearCache(store, Limits.of(**asked.near))
 
 
 def open_async_store(url: str) -> AsyncStore:
     """The same store for asynchronous code. See `open_store`."""
-    scheme, parts, options = _understood(url)
-    return scheme.make_async(parts, options)
+    asked = _understood(url)
+    store = asked.scheme.make_async(asked.parts, asked.options)
+    if not asked.near:
+        return store
+    from .near_cache import AsyncNearCache, Limits
+
+    return AsyncNearCache(store, Limits.of(**asked.near))
 
 
-def _understood(url: str) -> tuple[_Scheme, SplitResult, Options]:
+def _understood(url: str) -> _Asked:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -70,14 +99,19 @@ def _understood(url: str) -> tuple[_Scheme, SplitResult, Options]:
             why="What follows it would be ignored.",
             hint="Write it as %23.",
         )
-    return scheme, parts, _options(parts, scheme)
+    options = _options(parts, scheme)
+    near = {name: options.pop(name) for name in _NEAR_CACHE & options.keys()}
+    return _Asked(scheme, parts, options, near)
 
 
 def _options(parts: SplitResult, scheme: _Scheme) -> Options:
     options: Options = {}
+    known_options = scheme.options | scheme.texts
+    if scheme.pushes:
+        known_options |= _NEAR_CACHE
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in scheme.options | scheme.texts or name in options:
-            known = ", ".join(sorted(scheme.options | scheme.texts))
+        if name not in known_options or name in options:
+            known = ", ".join(sorted(known_options))
             # An unknown name is not repeated: it may be what follows a '?' in a password.
             problem = f"gives {name!r} twice" if name in options else "has an unknown option"
             raise ConfigurationError(
@@ -178,6 +212,7 @@ def _postgres_scheme() -> _Scheme:
         _postgres,
         _async_postgres,
         frozenset([*ours.split(), *theirs.split()]),
+        pushes=True,
     )
 
 
@@ -213,12 +248,17 @@ def _valkey_scheme(example: str) -> _Scheme:
     numbers = "timeout_ms patience_ms durable_ends durable_fsync allow_eviction"
     texts = "prefix tls_ca tls_cert tls_key sentinel_user sentinel_password"
     return _Scheme(
-        example, frozenset(numbers.split()), _valkey, _async_valkey, frozenset(texts.split())
+        example,
+        frozenset(numbers.split()),
+        _valkey,
+        _async_valkey,
+        frozenset(texts.split()),
+        pushes=True,
     )
 
 
 SCHEMES = {
-    "memory": _Scheme("memory://", frozenset({"max_records"}), _memory, _async_memory),
+    "memory": _Scheme("memory://", frozenset({"max_records"}), _memory, _async_memory, pushes=True),
     "sqlite": _Scheme(
         "sqlite:///var/sessions.db", frozenset({"busy_timeout_ms"}), _sqlite, _async_sqlite
     ),

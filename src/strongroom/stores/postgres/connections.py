@@ -380,7 +380,12 @@ def _execute(connection: SyncConnection, statement: Statement) -> psycopg.Cursor
 
 
 def _rows(cursor: psycopg.Cursor[tuple[Any, ...]]) -> Rows:
-    return cursor.fetchall() if cursor.description else []
+    return cursor.fetchall() if _has_rows(cursor) else []
+
+
+def _has_rows(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> bool:
+    # `description` would tell the same, and costs more than the rest of the reading.
+    return cursor.pgresult is not None and cursor.pgresult.nfields > 0
 
 
 async def _aask(connection: AsyncConnection, step: Step, pipelines: bool) -> list[Rows]:
@@ -398,4 +403,4 @@ async def _aexecute(
 
 
 async def _arows(cursor: psycopg.AsyncCursor[tuple[Any, ...]]) -> Rows:
-    return await cursor.fetchall() if cursor.description else []
+    return await cursor.fetchall() if _has_rows(cursor) else []
