@@ -9,6 +9,7 @@ One module for each thing that people do:
     closing    what the response's start decides: activity, renewal, cookies
     signalling what looks wrong at a sign-in and in use, and what follows
     histories  what happened to a subject
+    living     whether an open stream's or socket's session still lives
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -40,6 +41,7 @@ from .listing import (
     sessions_of,
     sweep,
 )
+from .living import still_lives
 from .opening import admit, candidates, enter_session, open_visit
 from .saving import save
 from .signing import begin_attempt, elevate, sign_in, sign_out
@@ -76,6 +78,7 @@ __all__ = [
     "sessions_of",
     "sign_in",
     "sign_out",
+    "still_lives",
     "sweep",
     "visit_without_session",
     "visit_without_store",
