@@ -225,7 +225,7 @@ async def test_fastapis_dependency_asks_the_store_by_itself(new_site: MakeSite, 
     shop.alice.app = cast("Any", app)
     assert (await shop.alice.goto("/secret")).json == {"subject": "alice"}
     shop.end_elsewhere()
-    assert (await shop.alice.goto("/secret")).status == 401
+    assert (await shop.alice.goto("/secret")).status == 303
 
 
 def test_the_error_says_what_to_do():

@@ -217,10 +217,10 @@ class Cluster:
         raise last or Lost(self._seeds[0], "no node of the cluster is known", sent=False)
 
 
-def slots_from(said: list[Any] | None, node: Address) -> list[Address | None]:
+def slots_from(said: Any, node: Address) -> list[Address | None]:
     """What CLUSTER SLOTS answered, as who serves each slot. Nonsense is left out."""
     serving: list[Address | None] = [None] * SLOTS
-    for row in said or ():
+    for row in said if type(said) is list else ():
         try:
             start, end, (host, port, *_) = int(row[0]), int(row[1]), row[2]
             # A node that does not know its own name leaves the host empty: it is who was asked.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from strongroom.core.ops import (
     Insert,
     Inserted,
     ListSubject,
+    Notice,
     Outcome,
     ReadClock,
     ReadEpoch,
@@ -30,6 +33,7 @@ from strongroom.core.ops import (
     Shift,
     Sweep,
     Touch,
+    Watch,
 )
 
 from . import faults, fitness
@@ -37,6 +41,7 @@ from .body import Body
 from .faults import Lost, Refusal
 from .routing import Exchange, Pause, Router, Steps
 from .settings import Address, Settings
+from .watching import Watcher
 from .wire import AsyncConnection, Connection, Replies, check_greeting, greeting
 
 R = TypeVar("R")
@@ -133,6 +138,16 @@ class ValkeyStore:
     def read_clock(self, op: ReadClock) -> int | None:
         return self._pool.run(self._open_body.read_clock(op))
 
+    def watch(self, op: Watch) -> None:
+        """Push changes until `op.stopped()`. See `watching.py`."""
+        names = self._open_body.names
+        pool = _Pool(self._settings)
+        pool.open()
+        try:
+            Watcher(self._settings, names, op, pool.run).watch(lambda: self._body is not None)
+        finally:
+            pool.close()
+
     @property
     def _open_body(self) -> Body:
         if self._body is None:
@@ -218,6 +233,45 @@ class AsyncValkeyStore:
 
     async def read_clock(self, op: ReadClock) -> int | None:
         return await self._lines.run(self._open_body.read_clock(op))
+
+    async def watch(self, op: Watch) -> None:
+        """Push changes until it is cancelled. A thread listens; the loop is told."""
+        names, loop = self._open_body.names, _running()
+        done: asyncio.Future[None] = loop.create_future()
+        stopped = threading.Event()
+
+        def told(notice: Notice) -> None:
+            if not stopped.is_set():
+                op.tell(notice)
+
+        def ended(error: BaseException | None) -> None:
+            if not done.done():
+                done.set_result(None) if error is None else done.set_exception(error)
+
+        def in_loop(call: Callable[[Any], None], argument: Any) -> None:
+            # A loop that is closed meanwhile has nobody left who would listen.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(call, argument)
+
+        own = Watch(lambda notice: in_loop(told, notice), op.heartbeat, stopped.is_set)
+
+        def listen() -> None:
+            pool = _Pool(self._settings)
+            pool.open()
+            error: BaseException | None = None
+            try:
+                Watcher(self._settings, names, own, pool.run).watch(lambda: self._body is not None)
+            except BaseException as raised:  # raised again in the loop
+                error = raised
+            finally:
+                pool.close()
+                in_loop(ended, error)
+
+        threading.Thread(target=listen, name="strongroom-watch", daemon=True).start()
+        try:
+            await done
+        finally:
+            stopped.set()
 
     @property
     def _open_body(self) -> Body:

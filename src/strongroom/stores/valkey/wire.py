@@ -27,18 +27,20 @@ Word = bytes | str | int
 Command = tuple[Word, ...]
 Replies = list[Any]
 
-_NOTHING: Any = object()
+NOTHING: Any = object()
+"""What a reader answers while nothing whole has come."""
 _PACK: Callable[[Command], bytes] = getattr(hiredis, "pack_command")  # noqa: B009 - its stub is wrong
 _RECEIVE = 64 * 1024
 _NAME = ("CLIENT", "SETNAME", "strongroom")
 
 
-def _pack(commands: tuple[Command, ...]) -> bytes:
+def pack(commands: tuple[Command, ...]) -> bytes:
+    """The commands as they are sent."""
     return b"".join([_PACK(each) for each in commands])
 
 
 def _reader() -> Any:
-    return hiredis.Reader(notEnoughData=_NOTHING)
+    return hiredis.Reader(notEnoughData=NOTHING)
 
 
 def greeting(settings: Settings, login: Login, *, is_data: bool) -> tuple[Command, ...]:
@@ -70,7 +72,7 @@ class Connection:
 
     def __init__(self, address: Address, settings: Settings, deadline: float) -> None:
         self.address = address
-        self._reader = _reader()
+        self.reader = _reader()
         try:
             plain = socket.create_connection(address, timeout=_left(deadline))
             try:
@@ -95,7 +97,7 @@ class Connection:
         sent = False
         try:
             self.socket.settimeout(_left(deadline))
-            packed = _pack(commands)
+            packed = pack(commands)
             sent = True
             self.socket.sendall(packed)
             return [self._reply(deadline) for _ in commands]
@@ -107,12 +109,12 @@ class Connection:
             raise
 
     def _reply(self, deadline: float) -> Any:
-        while (reply := self._reader.gets()) is _NOTHING:
+        while (reply := self.reader.gets()) is NOTHING:
             self.socket.settimeout(_left(deadline))
             received = self.socket.recv(_RECEIVE)
             if not received:
                 raise ConnectionResetError("the server closed the connection")
-            self._reader.feed(received)
+            self.reader.feed(received)
         return reply
 
     def close(self) -> None:
@@ -179,7 +181,7 @@ class AsyncConnection(asyncio.Protocol):
         if self.is_lost or transport is None:
             raise Lost(self.address, "the connection is closed", sent=False)
         loop = asyncio.get_running_loop()
-        packed = _pack(commands)
+        packed = pack(commands)
         due = loop.time() + self._timeout
         replies = [loop.create_future() for _ in commands]
         self._waiting.extend((each, due) for each in replies)
@@ -194,7 +196,7 @@ class AsyncConnection(asyncio.Protocol):
         reader, waiting = self._reader, self._waiting
         try:
             reader.feed(data)
-            while (reply := reader.gets()) is not _NOTHING:
+            while (reply := reader.gets()) is not NOTHING:
                 if not waiting:
                     self._lose("it sent an answer that nobody asked for")
                     return
