@@ -163,6 +163,7 @@ class Visit:
         "superseded",
         "token",
         "tossed",
+        "touch_every",
         "unavailable",
         "verdict",
     )
@@ -196,6 +197,8 @@ class Visit:
         self.signed_out = False
         self.renew_asked = False
         self.start_allowed = False
+        self.touch_every: int | None = None
+        """Note activity this often (ms), where the session ends earlier than the policy says."""
         self.unavailable = False
         self.excluded = False
         self.seen = False
@@ -205,7 +208,7 @@ class Visit:
         self.response_started = False
         self.state_cookies: dict[str, bytes] = {}
         """Set-Cookie values of sign-ins by way of a provider, by the cookie's name (C6)."""
-        self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
+        self.data = SessionData(ctx.codec, dict[str, bytes], self.check_may_write)
         self.data_version = b""
         """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
 
@@ -239,13 +242,13 @@ class Visit:
         self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(
-            ctx.codec, lambda: ctx.open_data(record, token.root), self._guard_write
+            ctx.codec, lambda: ctx.open_data(record, token.root), self.check_may_write
         )
 
     def leave(self) -> None:
         """From here on the request is in no session, and nothing it held remains."""
         self.record = self.identity = self.token = self.verdict = self.issue = None
-        self.data = SessionData(self.ctx.codec, dict[str, bytes], self._guard_write)
+        self.data = SessionData(self.ctx.codec, dict[str, bytes], self.check_may_write)
 
     def device(self) -> Device:
         """The client's device, as far as it says."""
@@ -317,7 +320,12 @@ class Visit:
         if self.identity is not None and self.identity.kind is not record.header.kind:
             self.identity = replace(self.identity, kind=record.header.kind)
 
-    def _guard_write(self) -> None:
+    def check_may_write(self) -> None:
+        """Refuse to write where nothing that is written can be kept.
+
+        Raises:
+            SessionReadOnly: it names the way that works.
+        """
         if self.unavailable:
             raise SessionReadOnly(
                 "The session cannot be written while its store does not answer.",

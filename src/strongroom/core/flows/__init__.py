@@ -7,6 +7,7 @@ One module for each thing that people do:
     signing    sign in, elevate, sign out, hand over
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
+    cycling    another key for the same session; a session's own expiry; by public id
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -14,7 +15,8 @@ One module for each thing that people do:
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
 """
 
-from .closing import abort, close_visit, needs_writing, plain_edits
+from .closing import abort, close_visit, commit, needs_writing, plain_edits
+from .cycling import cycle, end_by_id, end_early, is_live
 from .guarding import (
     cross_site,
     cross_site_with,
@@ -40,7 +42,7 @@ from .listing import (
     sweep,
 )
 from .opening import admit, candidates, enter_session, open_visit
-from .saving import save
+from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
 
 __all__ = [
@@ -48,14 +50,19 @@ __all__ = [
     "accept_hand_over",
     "account_disabled",
     "admit",
+    "begin_anonymous",
     "begin_attempt",
     "candidates",
     "check_clock",
     "close_visit",
+    "commit",
     "credentials_changed",
     "cross_site",
     "cross_site_with",
+    "cycle",
     "elevate",
+    "end_by_id",
+    "end_early",
     "end_everybody",
     "end_others",
     "end_session",
@@ -64,6 +71,7 @@ __all__ = [
     "find_session",
     "hand_over",
     "history",
+    "is_live",
     "keep_history",
     "needs_writing",
     "open_visit",
