@@ -30,16 +30,17 @@ from .core.ops import Find, Flow, Found
 from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
 from .core.sealing import Aead, Codec, Keyring, Sealer
-from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512, rotation_of
+from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Action, Done, Session
-from .stores.base import AsyncStore, Store
+from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 SWEEP_INTERVAL = timedelta(minutes=10)
 CLOCK_INTERVAL = timedelta(minutes=1)
@@ -137,6 +138,12 @@ class _Manager:
             raise error
         return public
 
+    def _bounded(self, store: S) -> S:
+        """The store; one that may answer from memory is told how old an answer may be (H3)."""
+        if isinstance(store, Near):
+            store.keep_within(self.policy.max_staleness.total_seconds())
+        return store
+
     def _skew_told(self, skewed: ClockSkewed | None) -> int:
         if skewed is None:
             return 0
@@ -184,7 +191,7 @@ class SessionManager(_Manager):
 
     def __init__(self, store: Store, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
 
     def __enter__(self) -> SessionManager:
         self.start()
@@ -299,7 +306,7 @@ class AsyncSessionManager(_Manager):
 
     def __init__(self, store: AsyncStore, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
         self._started = False
         self._starting: asyncio.Lock | None = None
         self._housekeeping: asyncio.Task[None] | None = None
@@ -385,21 +392,7 @@ class AsyncSessionManager(_Manager):
 
     async def still_lives(self, visit: Visit) -> bool:
         """Whether the visit's session is live now: for open sockets and streams (E8)."""
-        if visit.record is None or visit.identity is None:
-            return True
-        ctx = self.context
-        found: Found | None = await self.store.find(Find(visit.record.session_id))
-        identity = None if found is None else ctx.open_identity(found.record)
-        token = visit.token
-        if found is None or identity is None or token is None:
-            return False
-        generation = found.record.header.credential.generation
-        if rotation_of(generation) != rotation_of(token.generation):
-            return False  # Privilege changed since: the token that opened this is dead.
-        if token.key_id not in ctx.keys.tokens.token:
-            return False
-        over = ctx.over(found.record.header, identity, self.clock(), found.store_epoch)
-        return over is None
+        return await adrive(flows.still_lives(self.context, visit), self.store)
 
     async def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:
         """Where the subject is signed in."""

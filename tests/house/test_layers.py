@@ -52,6 +52,8 @@ INTEGRATION = (
     "core.policy",
     "core.visit",
 )
+# What integrations of synchronous frameworks share, as the ASGI ones share integrations.asgi.
+SYNC = ("integrations.exchange_sync", "integrations.environ")
 
 # From inner to outer. The longest matching row counts. "" is strongroom/__init__.py alone.
 LAYERS = (
@@ -69,7 +71,7 @@ LAYERS = (
     Layer("stores.bridge", ours=STORE),
     Layer("stores.memory", ours=STORE),
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
-    Layer("stores.valkey", ours=STORE, theirs=("redis",)),
+    Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
     Layer("stores.near_cache", ours=STORE),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
@@ -102,8 +104,11 @@ LAYERS = (
         theirs=("fastapi", "starlette"),
     ),
     Layer("integrations.litestar", ours=(*INTEGRATION, "integrations.asgi"), theirs=("litestar",)),
-    Layer("integrations.flask", ours=INTEGRATION, theirs=("flask", "werkzeug")),
-    Layer("integrations.django", ours=INTEGRATION, theirs=("django",)),
+    Layer("integrations.exchange_sync", ours=INTEGRATION),
+    Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
+    Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
+    Layer("integrations.flask", ours=(*INTEGRATION, *SYNC), theirs=("flask", "werkzeug")),
+    Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),
     Layer("audit", ours=("core.cookies",), theirs=("httpx",)),

@@ -11,6 +11,8 @@ import pytest
 from strongroom.core.errors import ConfigurationError
 from strongroom.stores.bridge import MAY_BE_INLINE, AsyncBridge
 from strongroom.stores.memory import MemoryStore
+from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache
+from strongroom.stores.near_cache.cache import ENTRY_BYTES, MEGABYTE
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.stores.urls import open_async_store, open_store
 
@@ -48,6 +50,17 @@ def test_asynchronous_stores_are_bridges():
     assert sqlite.inline == {"find"}
 
 
+def test_a_near_cache_stands_in_front_of_a_store_that_pushes():
+    """As large as the URL says; one of the two options is enough (H3)."""
+    near = open_store("memory://?max_records=10&near_cache_mb=2")
+    assert isinstance(near, NearCache)
+    assert isinstance(near.store, MemoryStore)
+    assert near.limits == Limits(size=2 * MEGABYTE, entries=2 * MEGABYTE // ENTRY_BYTES)
+    small = open_async_store("memory://?near_cache_entries=5")
+    assert isinstance(small, AsyncNearCache)
+    assert small.limits == Limits(entries=5)
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -70,6 +83,10 @@ def test_asynchronous_stores_are_bridges():
         ("memory://host", "no host"),
         ("memory:///path", "no host"),
         ("memory://?busy_timeout_ms=5", "unknown option"),
+        ("memory://?near_cache_mb=0", "limit of zero"),
+        ("memory://?near_cache_entries=0", "limit of zero"),
+        ("memory://?near_cache_mb=much", "whole number"),
+        ("sqlite:///a.db?near_cache_mb=1", "unknown option"),
     ],
 )
 def test_what_is_wrong_is_said(url: str, said: str):

@@ -8,6 +8,7 @@ One module for each thing that people do:
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
+    living     whether an open stream's or socket's session still lives
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -41,6 +42,7 @@ from .listing import (
     sessions_of,
     sweep,
 )
+from .living import still_lives
 from .opening import admit, candidates, enter_session, open_visit
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
@@ -83,6 +85,7 @@ __all__ = [
     "sessions_of",
     "sign_in",
     "sign_out",
+    "still_lives",
     "sweep",
     "visit_without_session",
     "visit_without_store",
