@@ -21,6 +21,7 @@ from .csrf_tokens import (
     judge_token,
     mint_token,
     pre_session_binding,
+    secret_text,
     session_binding,
 )
 from .data import Encoded, SessionData
@@ -293,6 +294,27 @@ class Visit:
         self.pre_session = value
         binding = pre_session_binding(value)
         return mint_token(keys.pre_session[key_id], key_id, binding, form, mask, mac=keys.mac)
+
+    def framework_secrets(self, fresh: bytes) -> list[str]:
+        """The secrets of a framework's own form tokens here, the issuing key's first (G2).
+
+        Bound as our own tokens are: to the session and its kind, or before there is one to the
+        pre-session cookie, which is `fresh` where the visitor has none yet.
+        """
+        keys = self.ctx.keys
+        if self.record is not None:
+            ring, binding = keys.csrf, session_binding(self.record.session_id, self.kind)
+        else:
+            value = self.pre_session or self._pre_session_cookie() or fresh
+            ring, binding = keys.pre_session, pre_session_binding(value)
+        ids = sorted(ring, key=lambda key_id: key_id != keys.issuing)
+        return [secret_text(ring[key_id], binding, mac=keys.mac) for key_id in ids]
+
+    def use_framework_secret(self, fresh: bytes) -> None:
+        """A form with such a token is on the response: give the visitor what it is bound to."""
+        self.csrf_token_used = True
+        if self.record is None and self._pre_session_cookie() is None and self.pre_session is None:
+            self.pre_session, self.pre_session_new = fresh, True
 
     @property
     def has_pre_session(self) -> bool:

@@ -20,6 +20,7 @@ from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
 from .guarding import (
     cross_site,
+    cross_site_judged,
     cross_site_with,
     refuse_cross_site,
     visit_without_session,
@@ -60,6 +61,7 @@ __all__ = [
     "commit",
     "credentials_changed",
     "cross_site",
+    "cross_site_judged",
     "cross_site_with",
     "cycle",
     "elevate",
