@@ -7,6 +7,7 @@ its own managers (`served_by`).
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from typing import Any
 import django
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings
+from django.core.signals import got_request_exception
 from django.urls import re_path
 from django.utils.decorators import sync_and_async_middleware
 
@@ -101,6 +103,25 @@ def choose_urls(get_response: Any) -> Any:
         return get_response(request)
 
     return middleware
+
+
+_errors: ContextVar[list[BaseException] | None] = ContextVar("django_errors", default=None)
+
+
+def _note_error(**_: Any) -> None:
+    noted, error = _errors.get(), sys.exc_info()[1]
+    if noted is not None and error is not None:
+        noted.append(error)
+
+
+got_request_exception.connect(_note_error, weak=False)
+
+
+def errors_of_this_request() -> list[BaseException]:
+    """What Django answers with its page for 500 from here on, in this request."""
+    noted: list[BaseException] = []
+    _errors.set(noted)
+    return noted
 
 
 def _wsgi_page() -> Any:

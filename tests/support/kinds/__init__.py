@@ -80,6 +80,7 @@ _ROWS = (
             {
                 "background": "Django has no work after the response",
                 "websockets": "Django speaks no WebSocket",
+                "cancel": "Django goes on with a request that its server cancels, to its end",
                 "lifespan": "Django refuses the start-up messages of ASGI servers",
             }
         ),

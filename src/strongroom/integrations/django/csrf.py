@@ -92,7 +92,7 @@ def _refuse_cross_site(request: Any, visit: Visit) -> None:
 
 
 def _find_tokens(request: Any, visit: Visit) -> tuple[str | None, str | None]:
-    """Our token and Django's, from the header or the beginning of the form; the body stays whole."""
+    """Our token and Django's, from the header or the form's beginning; the body stays whole."""
     presented = request.META.get(settings.CSRF_HEADER_NAME)
     if presented is not None:
         return None, str(presented)

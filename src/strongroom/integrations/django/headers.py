@@ -22,7 +22,7 @@ def facts_of_request(request: Any, runtime: Runtime) -> RequestFacts:
     """What a request says of itself, under WSGI and ASGI."""
     scope = getattr(request, "scope", None)
     if scope is None:
-        facts = facts_of_environ(request.META, runtime.policy)
+        facts = facts_of_environ(_environ_of(request), runtime.policy)
     else:
         # Only ASGI applications pay for asyncio.
         from strongroom.integrations.asgi import facts_of
@@ -31,6 +31,14 @@ def facts_of_request(request: Any, runtime: Runtime) -> RequestFacts:
     if hasattr(request, "_dont_enforce_csrf_checks"):
         facts.headers = _of_test_client(facts.headers, runtime)
     return facts
+
+
+def _environ_of(request: Any) -> dict[str, Any]:
+    """The environ as the server gave it: Django puts the decoded path into the place of the raw."""
+    told: dict[str, Any] = dict(request.META)
+    for name in ("SCRIPT_NAME", "PATH_INFO"):
+        told[name] = str(told.get(name, "")).encode("utf-8", "replace").decode("latin-1")
+    return told
 
 
 def _of_test_client(headers: Any, runtime: Runtime) -> list[tuple[bytes, bytes]]:
@@ -80,18 +88,34 @@ def _title(name: bytes) -> str:
     return "-".join(part.capitalize() for part in name.decode("latin-1").split("-"))
 
 
-def _set_cookie(response: Any, line: str) -> None:
-    """A whole Set-Cookie value, as the morsel by which Django sends cookies.
+class _Line(Morsel[str]):
+    """A Set-Cookie value that is sent as the core wrote it; Django reads it as any morsel."""
 
-    Several of one name, for one host and its parents, are kept apart by their Domain.
-    """
-    parts = [part.strip() for part in line.split(";")]
-    name, _, value = parts[0].partition("=")
-    morsel: Morsel[str] = Morsel()
-    morsel.set(name, value, value)
-    for part in parts[1:]:
-        attribute, _, said = part.partition("=")
-        key = attribute.lower()
-        morsel[key] = said if said else key in ("secure", "httponly", "partitioned")
-    domain = morsel["domain"]
-    dict.__setitem__(response.cookies, f"{name};{domain}" if domain else name, morsel)
+    def __init__(self, line: str) -> None:
+        super().__init__()
+        self.line = line
+        parts = [part.strip() for part in line.split(";")]
+        name, _, value = parts[0].partition("=")
+        self.set(name, value, value)
+        for part in parts[1:]:
+            attribute, _, said = part.partition("=")
+            key = attribute.lower()
+            if self.isReservedKey(key):
+                self[key] = said if said else key in ("secure", "httponly", "partitioned")
+
+    def OutputString(self, attrs: Any = None) -> str:  # noqa: N802 - the standard library's name
+        """The value, whole."""
+        del attrs
+        return self.line
+
+    def output(self, attrs: Any = None, header: str = "Set-Cookie:") -> str:
+        """The value, behind the header's name if one is asked for."""
+        del attrs
+        return f"{header} {self.line}" if header else self.line
+
+
+def _set_cookie(response: Any, line: str) -> None:
+    """Several cookies of one name, for one host and its parents, are kept apart by their Domain."""
+    morsel = _Line(line)
+    key, domain = morsel.key, morsel["domain"]
+    dict.__setitem__(response.cookies, f"{key};{domain}" if domain else key, morsel)

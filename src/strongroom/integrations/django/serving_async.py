@@ -151,25 +151,26 @@ class _Exchange:
 
     async def _while_alive(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         every = self.manager.policy.max_staleness.total_seconds()
-        coming: asyncio.Future[bytes] | None = None
+        coming: asyncio.Future[bytes | None] | None = None
+        asked_at = self.loop.time()
         try:
             while True:
                 if coming is None:
                     coming = asyncio.ensure_future(_next(parts))
                 await asyncio.wait((coming,), timeout=every)
-                if coming.done():
-                    try:
-                        part = coming.result()
-                    except StopAsyncIteration:
+                if self.loop.time() - asked_at >= every:
+                    asked_at = self.loop.time()
+                    if not await self._still_lives():
                         return
-                    coming = None
+                if coming.done():
+                    part, coming = coming.result(), None
+                    if part is None:
+                        return
                     yield part
-                elif not await self._still_lives():
-                    return
         finally:
             if coming is not None:
                 coming.cancel()
-                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                with contextlib.suppress(asyncio.CancelledError):
                     await coming
 
     async def _still_lives(self) -> bool:
@@ -183,9 +184,8 @@ class _Exchange:
 _finishing: set[asyncio.Task[None]] = set()
 
 
-async def _next(parts: AsyncIterator[bytes]) -> bytes:
-    try:
-        return await parts.__anext__()
-    except StopAsyncIteration:
-        # A task cannot end in StopAsyncIteration's sibling, and tells this one as it is.
-        raise
+async def _next(parts: AsyncIterator[bytes]) -> bytes | None:
+    """The next part, or None at the end: a task cannot end in StopAsyncIteration."""
+    async for part in parts:
+        return part
+    return None
