@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .adoption import Adoption
 from .cookies import CookieSpec, find_cookies
 from .credentials import Credential, Verdict, judge
 from .csrf import is_cross_site
@@ -64,6 +65,7 @@ class Context:
     now: Callable[[], int]
     cookie: CookieSpec
     pre_cookie: CookieSpec
+    adoption: Adoption | None = None
     opened: dict[bytes, tuple[bytes, Identity]] = field(
         default_factory=dict[bytes, tuple[bytes, Identity]], repr=False
     )
@@ -135,6 +137,7 @@ class Visit:
 
     __slots__ = (
         "aborts",
+        "adopted",
         "attempt",
         "attempt_open",
         "clear_cookie",
@@ -146,6 +149,7 @@ class Visit:
         "events",
         "excluded",
         "facts",
+        "forgets_old",
         "identity",
         "issue",
         "opened_at",
@@ -194,6 +198,10 @@ class Visit:
         self.clear_cookie = False
         self.tossed = False
         self.signed_out = False
+        self.adopted: str | None = None
+        """The old cookie's value, where this request took another library's session over."""
+        self.forgets_old = False
+        """Whoever asked to be signed out must not come back by an old cookie."""
         self.renew_asked = False
         self.start_allowed = False
         self.unavailable = False

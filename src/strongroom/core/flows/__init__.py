@@ -2,6 +2,7 @@
 
 One module for each thing that people do:
 
+    adopting   another library's session, once
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
     signing    sign in, elevate, sign out, hand over
@@ -15,6 +16,7 @@ One module for each thing that people do:
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
 """
 
+from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, needs_writing, plain_edits
 from .guarding import (
     cross_site,
@@ -50,6 +52,7 @@ __all__ = [
     "accept_hand_over",
     "account_disabled",
     "admit",
+    "adopt",
     "begin_attempt",
     "candidates",
     "check_clock",
@@ -67,7 +70,9 @@ __all__ = [
     "hand_over",
     "history",
     "keep_history",
+    "left_behind",
     "needs_writing",
+    "old_cookie",
     "open_visit",
     "plain_edits",
     "refuse_cross_site",

@@ -36,14 +36,14 @@ from strongroom.core.ops import (
     ReadHistory,
     Sweep,
 )
-from strongroom.core.policy import ATTEMPT_MAX, ms
+from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.visit import Context, Visit
 
 from .signing import check_can_issue, rotate, with_factors
 
 SWEEP_BATCH = 500
-_KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
+_KEEP_EPOCHS = ms(EPOCHS_KEPT)
 
 
 def moment(milliseconds: int) -> datetime:
