@@ -27,10 +27,13 @@ from .core.events import ClockSkewed, Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
 from .core.ops import Find, Flow, Found
+from .core.places import Place
 from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
+from .core.risk import Population
 from .core.sealing import Aead, Codec, Keyring, Sealer
 from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
@@ -38,6 +41,7 @@ from .running import end_task
 from .session import Action, Done, Session
 from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
+from .telemetry.spikes import SpikeSink
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -59,6 +63,10 @@ class Settings(TypedDict, total=False):
     policy: SessionPolicy | None
     sinks: Iterable[EventSink] | None
     """Where events go; without any, JSON lines in the logger `strongroom.events`."""
+    locate: Callable[[str], Place] | None
+    """Where an address seems to be, such as a `strongroom.places.PlacesFile`; it never raises."""
+    everybody: Population | None
+    """Everybody's habits, which the risk of a sign-in is measured by; None measures none."""
     clock: Callable[[], int]
     entropy: Callable[[int], bytes]
     aead: Aead
@@ -74,6 +82,8 @@ class _Manager:
         keys: KeySource,
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
+        locate: Callable[[str], Place] | None = None,
+        everybody: Population | None = None,
         clock: Callable[[], int] = system_clock,
         entropy: Callable[[int], bytes] = system_entropy,
         aead: Aead | None = None,
@@ -82,7 +92,10 @@ class _Manager:
         self.policy = policy or SessionPolicy()
         self.clock = clock
         self._entropy = entropy
-        self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
+        self._sinks = _default_sinks() if sinks is None else tuple(sinks)
+        self._locate = locate
+        self._everybody = everybody or Population()
+        self._uses = UsesOfSessions()
         self._sealer = Sealer(aead or AesGcm(), entropy)
         self._codec = codec or MsgpackCodec()
         self._keys = _key_source(keys)
@@ -179,6 +192,9 @@ class _Manager:
             now=self.clock,
             cookie=session_cookie,
             pre_cookie=pre_cookie,
+            locate=self._locate,
+            everybody=self._everybody,
+            uses=self._uses,
         )
 
 
@@ -357,7 +373,9 @@ class AsyncSessionManager(_Manager):
             if not tokens:
                 return visit
             if len(tokens) == 1:
-                found: Found | None = await self.store.find(Find(tokens[0].session_id))
+                found: Found | None = await self.store.find(
+                    Find(tokens[0].session_id, flows.asks_store(visit))
+                )
                 if flows.admit(visit, tokens[0], found):
                     return visit
             await adrive(flows.enter_session(visit, tokens), self.store)
@@ -493,6 +511,8 @@ def visit_of(session: Session) -> Visit:
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
     """With a session to keep: it rotates if it is the subject's, and an attempt carries on (E2)."""
     visit = None if keep is None else visit_of(keep)
+    if visit is not None:
+        yield from flows.verify(visit)
     if visit is None or visit.subject is None:
         return (yield from flows.reset_credentials(ctx, subject, visit))
     if visit.subject != subject:
@@ -504,6 +524,12 @@ def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Fl
     report = yield from flows.credentials_changed(visit)
     # The visit carries these events already.
     return Report(report.ended)
+
+
+def _default_sinks() -> tuple[EventSink, ...]:
+    """JSON lines in the log, and the spikes among them."""
+    log = LoggingSink()
+    return log, SpikeSink(log)
 
 
 def _key_source(keys: KeySource) -> Callable[[], Keyring]:

@@ -21,7 +21,9 @@ from .errors import ConfigurationError
 from .ops import AtLimit, Limit
 from .proxies import TrustedProxies
 from .record import FORMAT, EndReason, Header, Identity, Kind
+from .responses import DEFAULT_RESPONSES, ResponseTable
 from .return_path import safe_next
+from .signals import SignalRules
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -59,9 +61,12 @@ class Routes:
     """Polled by scripts: using them is not activity, so the idle clock goes on (E8)."""
     slow: tuple[str, ...] = ()
     """Their requests may take longer than `grace` to arrive: reuse there ends nothing."""
+    sensitive: tuple[str, ...] = ()
+    """Begin with the store's own word, past any near cache, as every unsafe method does: pages
+    that ask for a recent sign-in (P25, H2)."""
 
     def __post_init__(self) -> None:
-        for group in (self.public, self.excluded, self.passive, self.slow):
+        for group in (self.public, self.excluded, self.passive, self.slow, self.sensitive):
             for path in group:
                 if not path.startswith("/") or path == "/*" or "*" in path.removesuffix("/*"):
                     raise ConfigurationError(
@@ -119,6 +124,9 @@ class SessionPolicy:
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     routes: Routes = field(default_factory=Routes)
     acr: AcrTable = NIST_AAL
+    signals: SignalRules = field(default_factory=SignalRules)
+    responses: ResponseTable = DEFAULT_RESPONSES
+    keep_address: Literal["full", "network", "none"] = "full"
     sign_in_path: str = "/sign-in"
     step_up_path: str | None = None
 

@@ -4,9 +4,12 @@ One module for each thing that people do:
 
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
+    verifying  whether a request decides by the store's own word
     signing    sign in, elevate, sign out, hand over
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
+    signalling what looks wrong at a sign-in and in use, and what follows
+    histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
@@ -24,6 +27,7 @@ from .guarding import (
     visit_without_store,
 )
 from .handing import accept_hand_over, hand_over
+from .histories import history, keep_history
 from .keeping_time import check_clock
 from .listing import (
     account_disabled,
@@ -33,23 +37,23 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
-    history,
-    keep_history,
     reset_credentials,
     server_data,
     sessions_of,
     sweep,
 )
 from .living import still_lives
-from .opening import admit, candidates, enter_session, open_visit
+from .opening import admit, asks_store, candidates, enter_session, open_visit
 from .saving import save
 from .signing import begin_attempt, elevate, sign_in, sign_out
+from .verifying import verify
 
 __all__ = [
     "abort",
     "accept_hand_over",
     "account_disabled",
     "admit",
+    "asks_store",
     "begin_attempt",
     "candidates",
     "check_clock",
@@ -79,6 +83,7 @@ __all__ = [
     "sign_out",
     "still_lives",
     "sweep",
+    "verify",
     "visit_without_session",
     "visit_without_store",
 ]
