@@ -59,10 +59,12 @@ def manager_pair(
     keys: KeySource | None,
     policy: SessionPolicy | None = None,
     sinks: Iterable[EventSink] | None = None,
+    adopt: tuple[Adoption | None, Adoption | None] = (None, None),
 ) -> tuple[SessionManager, Callable[[], AsyncSessionManager]]:
     """A manager for synchronous code, and a maker of those for event loops, on one store.
 
     For frameworks in which both kinds of code serve one application. `memory://` is one memory.
+    `adopt` is said for either kind of code.
 
     Raises:
         ConfigurationError: something is missing or cannot be used.
@@ -72,11 +74,13 @@ def manager_pair(
     inner = shared.store if isinstance(shared, AsyncBridge) else open_store(url)
 
     def for_loop() -> AsyncSessionManager:
-        return AsyncSessionManager(
-            shared or open_async_store(url), keys=source, policy=policy, sinks=sinks
-        )
+        made = shared or open_async_store(url)
+        return AsyncSessionManager(made, keys=source, policy=policy, sinks=sinks, adopt=adopt[1])
 
-    return SessionManager(inner, keys=source, policy=policy, sinks=sinks), for_loop
+    return (
+        SessionManager(inner, keys=source, policy=policy, sinks=sinks, adopt=adopt[0]),
+        for_loop,
+    )
 
 
 def _warn_of_memory(url: str) -> None:

@@ -116,7 +116,7 @@ LAYERS = (
     # Its asynchronous half shares what ASGI integrations share.
     Layer(
         "integrations.django",
-        ours=(*INTEGRATION, *SYNC, "integrations.asgi", "integrations.watching"),
+        ours=(*INTEGRATION, *SYNC, "core.data", "core.ops", "core.record", "integrations.asgi"),
         theirs=("django", "asgiref"),
     ),
     Layer(

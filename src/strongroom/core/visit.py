@@ -223,12 +223,10 @@ class Visit:
         self.start_allowed = False
         self.touch_every: int | None = None
         """Note activity this often (ms), where the session ends earlier than the policy says."""
-        self.unavailable = False
-        self.excluded = False
-        self.seen = False
+        self.unavailable = self.excluded = self.seen = False
         self.csrf_token_used = False
         self.pre_session: bytes | None = None
-        self.pre_session_new = False
+        self.pre_session_new = self.response_started = False
         self.response_started = False
         self.answer_to_use: frozenset[Response] | None = None
         """What follows from how this request looks, once it was looked at."""

@@ -14,7 +14,6 @@ class StrongroomConfig(AppConfig):
     name = "strongroom.integrations.django"
     label = "strongroom"
     verbose_name = "Strongroom"
-    default_auto_field = "django.db.models.AutoField"
 
     def ready(self) -> None:
         """Listen to what happens to accounts, and register the checks."""

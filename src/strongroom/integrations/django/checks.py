@@ -17,6 +17,7 @@ from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
 from strongroom.core.errors import StrongroomError
+from strongroom.core.proxies import TrustedProxies
 
 from . import options
 
@@ -145,10 +146,16 @@ def _production(found: options.Options) -> Iterator[CheckMessage]:
             hint='Set DEBUG = False, or write "policy": SessionPolicy() in STRONGROOM.',
             id="strongroom.W002",
         )
+    if found.adopt is not None and found.adopt.cookie == found.policy.cookie_name:
+        yield Error(
+            f"'adopt' reads the cookie {found.adopt.cookie!r}, which is ours as well.",
+            hint="Remove SESSION_COOKIE_NAME, and name the old cookie in 'adopt_cookie'.",
+            id="strongroom.E008",
+        )
     if found.adopt is not None:
         yield Warning(
-            f"Sessions of {found.adopt} are still taken over.",
-            hint="Remove 'adopt' once SESSION_COOKIE_AGE has passed since the move.",
+            f"Sessions of another engine are taken over until {found.adopt.until:%Y-%m-%d}.",
+            hint="Remove 'adopt' from STRONGROOM after that day.",
             id="strongroom.W003",
         )
     age = int(settings.SESSION_COOKIE_AGE)
@@ -192,7 +199,7 @@ def _edges(found: options.Options) -> Iterator[CheckMessage]:
             hint=f"Set CSRF_COOKIE_SECURE = True, or use '{CSRF}', which has no such cookie.",
             id="strongroom.W008",
         )
-    if settings.SECURE_PROXY_SSL_HEADER is not None and not found.policy.proxies:
+    if settings.SECURE_PROXY_SSL_HEADER is not None and found.policy.proxies == (TrustedProxies()):
         yield Warning(
             "SECURE_PROXY_SSL_HEADER says that a proxy is in front, and STRONGROOM names none: the "
             "client's address and scheme are taken from the connection, which is the proxy's.",

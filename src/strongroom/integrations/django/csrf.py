@@ -4,7 +4,8 @@
 
 Fetch Metadata, then `Origin`, then the token (docs/csrf.md). `{% csrf_token %}`, `get_token`,
 `csrf_exempt`, `ensure_csrf_cookie` and `X-CSRFToken` work unchanged; the token is bound to the
-session, and there is no CSRF cookie for a sibling domain to replace.
+session, so the cookie that `ensure_csrf_cookie` sets is for scripts to read: nobody believes what
+a sibling domain puts into it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ class CsrfViewMiddleware(djangos.CsrfViewMiddleware):
         secrets = visit.framework_secrets(fresh)
         setattr(request, _SECRETS, (secrets, fresh))
         request.META["CSRF_COOKIE"] = secrets[0]
+        # Where `ensure_csrf_cookie`, which is Django's own middleware, looks for it.
+        request.COOKIES[settings.CSRF_COOKIE_NAME] = secrets[0]
 
     def process_view(
         self, request: Any, callback: Any, callback_args: Any, callback_kwargs: Any
@@ -75,6 +78,7 @@ class CsrfViewMiddleware(djangos.CsrfViewMiddleware):
         """A page with a token gives the visitor what the token is bound to."""
         told: Any = getattr(request, _SECRETS, None)
         used = request.META.get("CSRF_COOKIE_NEEDS_UPDATE")
+        used = used or settings.CSRF_COOKIE_NAME in response.cookies
         if told is not None and used and request.META.get("CSRF_COOKIE") == told[0][0]:
             _visit_of(request).use_framework_secret(told[1])
         return response
@@ -122,15 +126,16 @@ def _peek(request: Any) -> tuple[bytes, bool]:
 
 
 def _is_valid(presented: str, secrets: Sequence[str]) -> bool:
-    """Whether Django's token masks one of our secrets."""
-    alphabet = djangos.CSRF_ALLOWED_CHARS
-    if len(presented) != djangos.CSRF_TOKEN_LENGTH or not set(presented) <= set(alphabet):
+    """Whether Django's token is one of our secrets: masked, or as `ensure_csrf_cookie` shows it."""
+    alphabet, half = djangos.CSRF_ALLOWED_CHARS, djangos.CSRF_SECRET_LENGTH
+    if len(presented) not in (half, 2 * half) or not set(presented) <= set(alphabet):
         return False
-    half = djangos.CSRF_TOKEN_LENGTH // 2
-    unmasked = "".join(
-        alphabet[alphabet.index(cipher) - alphabet.index(mask)]
-        for mask, cipher in zip(presented[:half], presented[half:], strict=True)
-    )
+    unmasked = presented
+    if len(presented) == 2 * half:
+        unmasked = "".join(
+            alphabet[alphabet.index(cipher) - alphabet.index(mask)]
+            for mask, cipher in zip(presented[:half], presented[half:], strict=True)
+        )
     checks = [hmac.compare_digest(unmasked, secret) for secret in secrets]
     return any(checks)
 

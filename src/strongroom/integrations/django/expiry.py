@@ -37,7 +37,8 @@ def end_if_expired(visit: Visit) -> Flow[None]:
 def kept(value: int | float | datetime | timedelta) -> int | float | str:
     """An expiry as it is kept in the data."""
     if isinstance(value, timedelta):
-        value = timezone.now() + value
+        moment: datetime = timezone.now() + value
+        return moment.isoformat()
     return value.isoformat() if isinstance(value, datetime) else value
 
 
@@ -60,7 +61,7 @@ def date(visit: Visit, expiry: Any, modification: datetime | None) -> datetime:
         expiry = datetime.fromisoformat(expiry)
     if isinstance(expiry, datetime):
         return expiry
-    start = modification or timezone.now()
+    start: datetime = modification or timezone.now()
     return start + timedelta(seconds=age(visit, expiry, start))
 
 

@@ -27,6 +27,9 @@ def facts_of_request(request: Any, runtime: Runtime) -> RequestFacts:
         # Only ASGI applications pay for asyncio.
         from strongroom.integrations.asgi import facts_of
 
+        query = scope.get("query_string", b"")
+        if isinstance(query, str):  # Django's test client.
+            scope = {**scope, "query_string": query.encode()}
         facts = facts_of(scope, runtime.policy)
     if hasattr(request, "_dont_enforce_csrf_checks"):
         facts.headers = _of_test_client(facts.headers, runtime)

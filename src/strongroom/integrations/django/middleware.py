@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref import sync
+from asgiref.sync import markcoroutinefunction
 from django.contrib.sessions.middleware import SessionMiddleware as DjangosMiddleware
 from django.http import HttpResponse
 
@@ -23,7 +24,7 @@ from strongroom.core.errors import OvertakenError, StrongroomError, UsageError
 from strongroom.core.exchange import RequestFacts
 from strongroom.integrations.exchange_sync import Exchange
 
-from . import adoption, runtime
+from . import runtime
 from .expiry import end_if_expired
 from .headers import apply_edits, as_response, facts_of_request
 from .present import entered
@@ -46,7 +47,7 @@ class SessionMiddleware(DjangosMiddleware):
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self.get_response = get_response
         self.runtime = runtime.current()
-        self.async_mode = bool(iscoroutinefunction(get_response))
+        self.async_mode = _is_async(get_response)
         if self.async_mode:
             markcoroutinefunction(self)
 
@@ -102,7 +103,6 @@ class SessionMiddleware(DjangosMiddleware):
         try:
             exchange.manager.run("close", store.before_response()).result()
             apply_edits(response, exchange.edits(status))
-            adoption.forget_cookie(request, response, self.runtime.options)
         except StrongroomError as error:
             told = exchange.answer(error)
             if told is None:
@@ -113,6 +113,11 @@ class SessionMiddleware(DjangosMiddleware):
         return response
 
 
+def _is_async(get_response: Any) -> bool:
+    """Whether this handler is awaited, by Django's own word for it."""
+    return bool(sync.iscoroutinefunction(get_response))  # pyright: ignore[reportDeprecated]
+
+
 def _store_of(
     serving: runtime.Runtime, exchange: Exchange, request: Any, facts: RequestFacts
 ) -> SessionStore:
@@ -121,5 +126,4 @@ def _store_of(
     store = SessionStore.of_request(exchange.session, manager, serving.options)
     request.session = store
     request._strongroom_facts = facts
-    adoption.adopt(request, store, serving.options)
     return store

@@ -14,14 +14,19 @@ from typing import Any
 
 from django.conf import settings
 
+from strongroom.core.adoption import Adoption
 from strongroom.core.errors import ConfigurationError
 from strongroom.core.events import EventSink
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.proxies import TrustedProxies
 from strongroom.manager import KeySource
 
+from .adoption import adoption_of
+
 DJANGOS_COOKIE_NAME = "sessionid"
-_KNOWN = tuple("store keys policy sinks proxies carry_over factors adopt adopt_cookie".split())
+_KNOWN = tuple(
+    "store keys policy sinks proxies carry_over factors adopt adopt_cookie adopt_until".split()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +41,8 @@ class Options:
     """Which data comes along from before sign-in; None is everything, as Django has it."""
     factors: tuple[str, ...] = ("pwd",)
     """What a login proves, as RFC 8176 values, unless `request.session.login_factors` says."""
-    adopt: str | None = None
-    """The engine whose sessions are taken over, see docs/moving/django.md."""
-    adopt_cookie: str = DJANGOS_COOKIE_NAME
-    """What that engine's cookie is called."""
+    adopt: Adoption | None = None
+    """How the sessions of one of Django's engines are taken over, see docs/moving/django.md."""
 
 
 def read_options() -> Options:
@@ -75,8 +78,16 @@ def read_options() -> Options:
         sinks=given.get("sinks"),
         carry_over=None if carried is None else tuple(carried),
         factors=(factors,) if isinstance(factors, str) else tuple(factors),
-        adopt=given.get("adopt", "adopt_cookie"),
+        adopt=_adoption(given),
     )
+
+
+def _adoption(given: Mapping[str, Any]) -> Adoption | None:
+    engine = given.get("adopt")
+    if engine is None:
+        return None
+    cookie = str(given.get("adopt_cookie", DJANGOS_COOKIE_NAME))
+    return adoption_of(str(engine), cookie, given.get("adopt_until"))
 
 
 def _policy(policy: Any, proxies: Any) -> SessionPolicy:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -12,7 +12,7 @@ _present: ContextVar[SessionStore | None] = ContextVar("strongroom_session", def
 
 
 @contextmanager
-def entered(store: SessionStore) -> Iterator[None]:
+def entered(store: SessionStore) -> Generator[None, None, None]:
     """While its request is served. Threads that serve the same request see it too."""
     token = _present.set(store)
     try:

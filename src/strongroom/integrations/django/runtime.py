@@ -21,6 +21,7 @@ from strongroom.integrations.exchange_sync import Serving
 from strongroom.manager import AsyncSessionManager, SessionManager
 from strongroom.setup import manager_pair
 
+from .adoption import for_event_loop
 from .options import Options, read_options, tell_cookie_name
 
 
@@ -84,7 +85,11 @@ def current() -> Runtime:
         with _making:
             options = read_options()
             manager, for_loop = manager_pair(
-                options.store, options.keys, options.policy, options.sinks
+                options.store,
+                options.keys,
+                options.policy,
+                options.sinks,
+                adopt=(options.adopt, for_event_loop(options.adopt)),
             )
             _current = known = (told, debug, Runtime(options, manager, for_loop))
     tell_cookie_name(known[2].cookie_name)

@@ -18,7 +18,6 @@ from strongroom.manager import AsyncSessionManager
 from strongroom.running import AsyncRunner
 from strongroom.session import Session
 
-from . import adoption
 from .expiry import end_if_expired
 from .headers import apply_edits, as_response, facts_of_request
 from .present import entered
@@ -44,7 +43,6 @@ async def serve(
         store = SessionStore.of_request(exchange.session, exchange.runner, runtime.options)
         request.session = store
         request._strongroom_facts = facts
-        await adoption.aadopt(request, store, runtime.options)
     except StrongroomError as error:
         told = answer(error, facts, manager.policy)
         if told is None:
@@ -86,7 +84,6 @@ class _Exchange:
             if edits.cookies:
                 self.manager.warn_of_plain_http(self.visit.facts)
             apply_edits(response, edits)
-            adoption.forget_cookie(request, response, store.options)
         except StrongroomError as error:
             told = await self._told(error)
             if told is None:

@@ -97,13 +97,6 @@ class SessionStore(AsyncVariants, SessionBase):
     def _visit(self) -> Visit:
         return visit_of(self._opened())
 
-    @property
-    def may_begin(self) -> bool:
-        """Whether a session could begin here, because the browser presented nothing of ours."""
-        visit = self._visit
-        told = visit.record is not None or visit.refusal is not None or visit.cookie_locked
-        return not (told or visit.unavailable or visit.cookie_may_be_at_home)
-
     def _get_session(self, no_load: bool = False) -> SessionData:
         del no_load
         visit = self._visit
