@@ -107,7 +107,11 @@ LAYERS = (
         ours=(*INTEGRATION, "integrations.asgi", "integrations.starlette"),
         theirs=("fastapi", "starlette"),
     ),
-    Layer("integrations.litestar", ours=(*INTEGRATION, "integrations.asgi"), theirs=("litestar",)),
+    Layer(
+        "integrations.litestar",
+        ours=(*INTEGRATION, "core.data", "integrations.asgi"),
+        theirs=("litestar", "msgspec"),
+    ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
