@@ -15,7 +15,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 UUID = re.compile(
@@ -82,7 +82,9 @@ def dissect(token: str) -> Anatomy:
         identity, _, signature = value[2:].rpartition(".")
         return Anatomy("keyed", random=identity, signature_bits=len(unbase64(signature)) * 8)
     signed = _signed(value)
-    return signed or Anatomy("opaque", tuple(readable(value)), value)
+    parts = [value, *(each for each in re.split(r"[.:|~!]", value) if each != value)]
+    texts = dict.fromkeys(text for each in parts for text in readable(each))
+    return signed or Anatomy("opaque", tuple(texts), value)
 
 
 def _jwt(value: str) -> Anatomy | None:
@@ -95,7 +97,8 @@ def _jwt(value: str) -> Anatomy | None:
     payload = _json(unbase64(parts[1])) if len(parts) == 3 else None
     texts = (json.dumps(payload),) if payload is not None else ()
     bits = len(unbase64(parts[-1])) * 8
-    return Anatomy("jwt", texts, header=header, payload=payload, signature_bits=bits)
+    named = cast("dict[str, Any]", header)
+    return Anatomy("jwt", texts, header=named, payload=payload, signature_bits=bits)
 
 
 def _signed(value: str) -> Anatomy | None:
@@ -184,7 +187,8 @@ def _check_jwt(value: str, key: bytes) -> bool:
     if not dot or head.count(".") != 1:
         return False
     header = _json(unbase64(head.partition(".")[0]))
-    alg = str(header.get("alg", "")) if isinstance(header, dict) else ""
+    named = cast("dict[str, Any]", header) if isinstance(header, dict) else {}
+    alg = str(named.get("alg", ""))
     digest = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}.get(alg)
     if digest is None:
         return False

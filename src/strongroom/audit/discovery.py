@@ -219,7 +219,8 @@ class Discovery:
         linked = [
             url for url in links if re.search(r"account|profile|settings|home|user|me\b", url)
         ]
-        first = [landed.url] if landed.request.method == "GET" else []
+        landing = urlsplit(landed.url)._replace(query="").geturl()
+        first = [landing, landed.url] if landed.request.method == "GET" else []
         usual = [resolved(self.base, path) for path in ("/me", "/api/me", "/account", "/profile")]
         candidates = [*first, self.base, *linked[:4], *links[:4]]
         weak: Proof | None = None

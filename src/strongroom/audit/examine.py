@@ -72,9 +72,7 @@ def examine(
     return audit(site, on_progress)
 
 
-def examine_app(
-    app: Any, target: Target, options: Options | None = None, **more: Any
-) -> Report:
+def examine_app(app: Any, target: Target, options: Options | None = None, **more: Any) -> Report:
     """The same for an ASGI or WSGI application in this process, with time travel.
 
     `advance` among `more` is the application's own clock: a function that moves it by seconds.

@@ -149,7 +149,8 @@ class HttpTransport:
             )
             status = response.status
             if status == 101:
-                response.extensions["network_stream"].close()
+                opened: Any = response.extensions  # pyright: ignore[reportUnknownMemberType]
+                opened["network_stream"].close()
         return Reply(request, status, told, _unpacked(told, body, limits.body), truncated)
 
 

@@ -33,10 +33,10 @@ def transport_for(app: Any) -> Transport:
 def _is_asgi(app: Any) -> bool:
     if inspect.iscoroutinefunction(app):
         return True
-    call = type(app).__call__.__get__(app) if callable(app) else None
+    call: Any = getattr(app, "__call__", None)  # noqa: B004
     if inspect.iscoroutinefunction(call):
         return True
-    function = app if inspect.isfunction(app) else call
+    function: Any = app if inspect.isfunction(app) else call
     try:
         return len(inspect.signature(function).parameters) == 3 if function else False
     except (TypeError, ValueError):

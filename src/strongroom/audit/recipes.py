@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -277,5 +277,5 @@ def _filled_json(value: Any, known: Mapping[str, str]) -> Any:
         items = cast("dict[str, Any]", value)
         return {key: _filled_json(each, known) for key, each in items.items()}
     if isinstance(value, list):
-        return [_filled_json(each, known) for each in value]
+        return [_filled_json(each, known) for each in cast("Sequence[Any]", value)]
     return value

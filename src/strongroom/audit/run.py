@@ -126,6 +126,9 @@ def audit(site: Site, on_progress: Progress | None = None) -> Report:
 
 
 def _run(each: Check, site: Site) -> Verdict:
+    covered = [other for other in each.covered_by if other in site.failed]
+    if covered:
+        return Verdict("not applicable", f"It would find the same again: see {covered[0]}.")
     try:
         return each.run(site)
     except NotApplicable as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .browser import AGENT, Browser, Network
@@ -92,6 +92,13 @@ class Essentials:
     def cookies(self) -> list[Cookie]:
         """Them as the browser had them right after signing in."""
         return [each for each in self.jar if each.name in self.names]
+
+    @property
+    def judged(self) -> list[Cookie]:
+        """The cookies whose attributes decide: all that are needed, else the best protected one."""
+        needed = [each for each in self.cookies if each.name in self.needed]
+        best = sorted(self.cookies, key=lambda c: (c.secure, c.http_only, bool(c.same_site)))
+        return needed or best[-1:]
 
     @property
     def main(self) -> Cookie:
@@ -179,13 +186,10 @@ class Site:
         except Lost as error:
             raise Unsure(str(error)) from None
         seen = browser.get(self.proof.url)
-        judged = self.proof.judge(seen)
-        if judged is None and account is self.target.other:
-            # The marker is the first user's name; the page itself is enough for the second.
-            judged = seen.status == self.proof.member.status
-        if account is self.target.other and judged is False:
-            judged = seen.url.endswith(self.proof.member.path) and seen.status == 200
-        if not judged:
+        proof = self.proof
+        if proof.marker == self.account.name:
+            proof = replace(proof, marker=account.name)
+        if not proof.judge(seen):
             raise Unsure(
                 f"Signing in as {account.name} no longer works (answered {reply.status}, then "
                 f"{seen.status} for {self.proof.url}): is there a limit on sign-ins?"

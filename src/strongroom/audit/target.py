@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -127,10 +127,10 @@ def parse_target(
         if key in said:
             more[name] = _call(said[key], key)
     for key, name in _LISTS.items():
-        listed = said.get(key, [])
+        listed: Any = said.get(key, [])
         if not isinstance(listed, list):
             raise TargetError(f"'{key}' is a list: write [[{key}]].")
-        more[name] = tuple(_call(each, key) for each in listed)
+        more[name] = tuple(_call(each, key) for each in cast("Sequence[Any]", listed))
     timeouts = said.get("timeouts", {})
     for key in _table(timeouts, "timeouts", _TIMES):
         more[key] = seconds(str(timeouts[key]))
@@ -173,7 +173,8 @@ _CALL_KEYS = (
 def _call(said: object, where: str) -> Call:
     keys = _table(said, where, _CALL_KEYS)
     given = cast("dict[str, Any]", said)
-    call = Call(**{"name": where, **{key: given[key] for key in keys}})
+    known: dict[str, Any] = {"name": where, **{key: given[key] for key in keys}}
+    call = Call(**known)
     if not (call.page or call.url):
         raise TargetError(f"[{where}] needs a 'url', or the 'page' that has its form.")
     try:

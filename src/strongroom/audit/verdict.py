@@ -57,6 +57,7 @@ class Check:
     fix: str
     run: Callable[[Site], Verdict] = field(repr=False)
     order: int = 50
+    covered_by: tuple[str, ...] = ()
 
 
 REGISTRY: dict[str, Check] = {}
@@ -85,8 +86,11 @@ def check(
     how: str,
     fix: str,
     order: int = 50,
+    covered_by: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Site], Verdict]], Callable[[Site], Verdict]]:
     """Put a function into the table. `refs` are ids, separated by commas; `order` is low for early.
+
+    Where one of `covered_by` has failed, this check would find the same again, and is left out.
 
     The family is the first word of the identity.
     """
@@ -99,7 +103,7 @@ def check(
             raise ValueError(identity)
         listed = tuple(each.strip() for each in refs.split(","))
         REGISTRY[identity] = Check(
-            identity, family, title, severity, listed, why, how, fix, run, order
+            identity, family, title, severity, listed, why, how, fix, run, order, covered_by
         )
         return run
 

@@ -42,7 +42,7 @@ class Club:
         self.passwords = dict(PASSWORDS)
         self.names = {user: user.title() for user in PASSWORDS}
         self.sessions: dict[str, Record] = {}
-        self.cookie = "id" if fault == "no prefix" else "__Host-id"
+        self.cookie = "id" if fault in ("no prefix", "no secure") else "__Host-id"
         self.cookie = "__Secure-id" if fault == "domain" else self.cookie
         self.issued = 0
         self.static = {user: secrets.token_urlsafe(32) for user in PASSWORDS}
@@ -65,13 +65,13 @@ class Club:
                 return f"{time.time_ns():032x}"
             case "hashed counter":
                 return hashlib.md5(str(self.issued).encode()).hexdigest()
-            case "hashed clock":
-                return hashlib.sha256(str(int(time.time())).encode()).hexdigest()
+            case "hashed name":
+                return hashlib.sha1(f"{user}{self.issued}".encode()).hexdigest()
             case "uuid token":
                 return str(uuid.uuid4())
             case "biased token":
                 return bytes(each & 0x0F for each in secrets.token_bytes(20)).hex()
-            case "repeating token":
+            case "repeating token" if not user:
                 return hashlib.sha256(KEY + bytes([self.issued % 7])).hexdigest()
             case "static token" if user:
                 return self.static[user]
@@ -117,8 +117,7 @@ class Club:
             self.sessions[key] = record
 
     def end(self, record: Record) -> None:
-        if not self.has("sign-out in the browser only"):
-            self.sessions.pop(self.key(record["token"]), None)
+        self.sessions.pop(self.key(record["token"]), None)
 
     def of(self, user: str) -> list[Record]:
         return [each for each in self.sessions.values() if each["user"] == user]
@@ -139,7 +138,7 @@ def form(record: Record, action: str, fields: str, button: str) -> str:
     return f'<form method="post" action="{action}">{token}{fields}<button>{button}</button></form>'
 
 
-def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
+def build(fault: str = "", guard: str = "token") -> Starlette:
     """The club, with this fault."""
     club = Club(fault, guard)
 
@@ -160,8 +159,10 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
             return request.headers["x-forwarded-user"]
         if club.has("jwt") or club.has("jwt none"):
             return _jwt_user(club, request.cookies.get("__Host-jwt", ""))
-        if club.has("second cookie") and request.cookies.get("remember") in club.static.values():
-            return "alice"
+        if club.has("second cookie") and not record:
+            remembered = request.cookies.get("__Host-remember", "")
+            alive = [each for each in club.sessions.values() if _remembered(each) == remembered]
+            return alive[0]["user"] if alive else ""
         return record["user"] if record else ""
 
     def csrf_token(record: Record) -> str:
@@ -171,7 +172,9 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
             return hashlib.sha256(KEY).hexdigest()
         return str(record["csrf"])
 
-    def refused(request: Request, record: Record | None, given: str, *, sign_in: bool = False) -> bool:
+    def refused(
+        request: Request, record: Record | None, given: str, *, sign_in: bool = False
+    ) -> bool:
         path = request.url.path
         if club.has("no protection") and path in ("/name", "/api/name", "/theme"):
             return False
@@ -185,7 +188,7 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
             return _foreign_metadata(club, request)
         if club.has("multipart unchecked") and "multipart" in request.headers["content-type"]:
             return False
-        if club.has("any token") and given:
+        if club.has("any token") and given and path == "/name":
             return False
         return record is None or not hmac.compare_digest(given, csrf_token(record))
 
@@ -194,7 +197,8 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
         response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
         if club.has("referrer"):
             response.headers["Referrer-Policy"] = "unsafe-url"
-        if not club.has("cacheable"):
+        answers = club.has("answers to .css") and request.url.path.endswith(".css")
+        if not answers and not (club.has("cacheable") and request.url.path == "/home"):
             response.headers["Cache-Control"] = "no-store"
         if club.has("set-cookie cached") and request.url.path == "/sign-in":
             del response.headers["Cache-Control"]
@@ -222,8 +226,8 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
         if club.has("too large"):
             response.headers.append("Set-Cookie", f"theme={'x' * 5000}; Secure; Path=/")
         if record["user"] and club.has("second cookie"):
-            value = club.static[record["user"]]
-            response.headers.append("Set-Cookie", f"remember={value}; Path=/; SameSite=Lax")
+            flags = "Path=/; Secure; SameSite=Lax"
+            response.headers.append("Set-Cookie", f"__Host-remember={_remembered(record)}; {flags}")
         if record["user"] and club.has("password in cookie"):
             value = base64.b64encode(PASSWORDS[record["user"]].encode()).decode()
             flags = "Path=/; Secure; HttpOnly; SameSite=Lax"
@@ -295,9 +299,12 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
             body += f"<script>const session = '{record['token']}';</script>"
         body += form(shown, "/name", '<input name="name">', "Change the name")
         response: Response = page(club, "Home", body, shown)
-        if club.has("rotates on every page"):
-            club.sessions.pop(club.key(record["token"]), None)
-            set_cookie(response, club.open(user))
+        record["data"]["pages"] = record["data"].get("pages", 0) + 1
+        if club.has("rotates without overlap") and record["data"]["pages"] % 6 == 5:
+            club.end(record)
+            successor = {**record, "token": club.token(user)}
+            club.sessions[successor["token"]] = successor
+            set_cookie(response, successor)
         return response
 
     async def change_name(request: Request) -> Response:
@@ -337,19 +344,23 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
 
     async def sign_out(request: Request) -> Response:
         record = loaded(request)
-        if request.method == "GET" and not club.has("sign-out by get") and not club.has("sign-out link"):
+        if (
+            request.method == "GET"
+            and not club.has("sign-out by get")
+            and not club.has("sign-out link")
+        ):
             return Response("POST it", 405)
         given = await _fields(request)
         if record and request.method == "POST" and refused(
             request, record, given.get("csrf_token", "")
         ):  # fmt: skip
             return Response("Refused", 403)
-        if record:
+        if record and not club.has("sign-out in the browser only"):
             club.end(record)
         response = RedirectResponse("/", 303)
         if not club.has("no clear-site-data"):
             response.headers["Clear-Site-Data"] = '"cache", "storage"'
-        names = [club.cookie, "__Host-jwt", "remember", "hint"]
+        names = [club.cookie, "__Host-jwt", "__Host-remember", "hint"]
         for name in names[1:] if club.has("cookie stays") else names:
             at = "; Domain=club.example" if club.has("domain") and name == club.cookie else ""
             response.headers.append("Set-Cookie", f"{name}=; Path=/; Max-Age=0; Secure{at}")
@@ -360,7 +371,8 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
         if record is None or not record["user"]:
             return RedirectResponse("/sign-in", 303)
         rows: list[str] = []
-        for each in club.of(record["user"]):
+        mine = [record] if club.has("list of one") else club.of(record["user"])
+        for each in mine:
             name = each["token"] if club.has("token in list") else each["id"]
             shown = dict(record, csrf=csrf_token(record))
             button = "" if each["id"] == record["id"] else form(
@@ -426,8 +438,8 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
         record = loaded(request) or club.open()
         if request.method == "GET":
             shown = dict(record, csrf=csrf_token(record))
-            response: Response = page(
-                club, "Reset", form(shown, "/reset", '<input name="user">', "Send me a link"))  # fmt: skip
+            asking = form(shown, "/reset", '<input name="user">', "Send me a link")
+            response: Response = page(club, "Reset", asking)
             set_cookie(response, record)
             return response
         given = await _fields(request)
@@ -456,7 +468,9 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
         await socket.accept()
         await socket.close()
 
-    def route(path: str, endpoint: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
+    def route(
+        path: str, endpoint: Callable[[Request], Awaitable[Response]], *methods: str
+    ) -> Route:
         async def whole(request: Request) -> Response:
             record = loaded(request)
             return dress(await endpoint(request), record, request)
@@ -469,7 +483,9 @@ def build(fault: str = "", guard: str = "token") -> Starlette:  # noqa: C901
             route("/sign-in", sign_in_page, "GET"),
             route("/sign-in", sign_in, "POST"),
             route("/sign-out", sign_out, "GET", "POST"),
-            route("/home{tail:path}", home) if club.has("answers to .css") else route("/home", home),
+            route("/home{tail:path}", home)
+            if club.has("answers to .css")
+            else route("/home", home),
             route("/name", change_name, "GET", "POST"),
             route("/api/name", api_name, "POST"),
             route("/sessions", sessions),
@@ -493,6 +509,8 @@ async def _fields(request: Request) -> dict[str, str]:
 
 def _foreign_origin(club: Club, request: Request) -> bool:
     origin = request.headers.get("origin")
+    if origin is None and club.has("trusts any metadata"):
+        return "sec-fetch-site" not in request.headers
     if origin is None:
         return not club.has("origin may be missing")
     if club.has("origin by prefix"):
@@ -505,7 +523,7 @@ def _foreign_origin(club: Club, request: Request) -> bool:
         return origin not in (HERE, "null")
     if club.has("sibling origin"):
         host = urlsplit(origin).hostname or ""
-        return host != "club.example" and not host.endswith(".club.example")
+        return origin != HERE and not (origin[:8] == "https://" and host.endswith(".club.example"))
     return origin != HERE
 
 
@@ -516,6 +534,10 @@ def _foreign_metadata(club: Club, request: Request) -> bool:
     if club.has("same-site allowed"):
         return site == "cross-site"
     return site not in ("same-origin", "none")
+
+
+def _remembered(record: Record) -> str:
+    return hmac.digest(KEY, record["id"].encode(), "sha256").hex()
 
 
 def _b64(raw: bytes) -> str:

@@ -46,7 +46,7 @@ def _need_https(site: Site) -> None:
 )
 def secure(site: Site) -> Verdict:
     """Each essential cookie has Secure."""
-    cookies = site.essentials.cookies
+    cookies = site.essentials.judged
     _need_https(site)
     bare = [each for each in cookies if not each.secure]
     if bare:
@@ -66,11 +66,10 @@ def secure(site: Site) -> Verdict:
 )
 def http_only(site: Site) -> Verdict:
     """Each essential cookie has HttpOnly, unless it is a second factor of a needed pair."""
-    cookies = site.essentials.cookies
-    needed = [each for each in cookies if each.name in site.essentials.needed]
+    cookies = site.essentials.judged
     bare = [each for each in cookies if not each.http_only]
-    kept = [each for each in needed if each.http_only]
-    if bare and not (kept and all(each in needed for each in bare)):
+    kept = [each for each in cookies if each.http_only]
+    if bare and not (kept and len(site.essentials.needed) > 1):
         return failed(f"{_names(bare)}: no HttpOnly.", *_set_by(site, bare[0].name))
     return passed(f"{_names(kept or cookies)}: HttpOnly.", *_set_by(site, cookies[0].name))
 
@@ -87,7 +86,7 @@ def http_only(site: Site) -> Verdict:
 )
 def same_site(site: Site) -> Verdict:
     """Each essential cookie says Lax or Strict."""
-    cookies = site.essentials.cookies
+    cookies = site.essentials.judged
     silent = [each for each in cookies if not each.same_site]
     if silent:
         return failed(f"{_names(silent)}: no SameSite.", *_set_by(site, silent[0].name))
@@ -110,10 +109,11 @@ def same_site(site: Site) -> Verdict:
     "over plain http (cookie tossing, fixation from the network).",
     how="Sign in, find out which cookies matter, read their names.",
     fix="cookie-prefix",
+    covered_by=("cookie-secure",),
 )
 def prefix(site: Site) -> Verdict:
     """Each essential cookie's name is prefixed."""
-    cookies = site.essentials.cookies
+    cookies = site.essentials.judged
     _need_https(site)
     bare = [each for each in cookies if not each.name.lower().startswith(_COUNTED)]
     if bare:
@@ -132,7 +132,7 @@ def prefix(site: Site) -> Verdict:
 )
 def domain(site: Site) -> Verdict:
     """No essential cookie has a Domain."""
-    cookies = site.essentials.cookies
+    cookies = site.essentials.judged
     wide = [each for each in cookies if not each.host_only]
     if wide:
         where = ", ".join(f"{each.name}: Domain={each.domain}" for each in wide)
@@ -309,7 +309,7 @@ def essential(site: Site) -> Verdict:
 )
 def after_sign_out(site: Site) -> Verdict:
     """After a sign-out no essential cookie has its old value."""
-    names = site.essentials.names
+    names = [each.name for each in site.essentials.judged]
     browser = site.signed_in()
     before = {each.name: each.value for each in browser.jar}
     reply = site.sign_out(browser)
@@ -342,7 +342,7 @@ def _fate(name: str, before: dict[str, str], after: dict[str, str]) -> str:
 )
 def path(site: Site) -> Verdict:
     """Each essential cookie has Path=/, or the path of an application that is mounted there."""
-    cookies = site.essentials.cookies
+    cookies = site.essentials.judged
     mounted = urlsplit(site.target.url).path.rstrip("/")
     odd = [each for each in cookies if each.path.rstrip("/") not in ("", mounted)]
     if odd:

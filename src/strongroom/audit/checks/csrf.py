@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json as json_codec
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from strongroom.audit.browser import Browser, Initiator
@@ -128,6 +129,7 @@ def wrong_token(site: Site) -> Verdict:
     "with the victim's cookies from another site.",
     fix="csrf",
     order=42,
+    covered_by=("csrf-wrong-token",),
 )
 def foreign_token(site: Site) -> Verdict:
     """The attacker's own valid token changes nothing in the victim's session."""
@@ -141,9 +143,6 @@ def foreign_token(site: Site) -> Verdict:
                 draft = change.draft().with_tokens(token)
                 yield (what, *change.attempt(draft, HOSTILE))
 
-    skipped = "csrf-wrong-token" in site.failed
-    if skipped:
-        raise NotApplicable("Any token is accepted: see csrf-wrong-token.")
     return _over(site, attempts, "No token of somebody else could be had.")
 
 
@@ -168,11 +167,10 @@ def _attackers_tokens(site: Site, change: Change) -> Iterator[tuple[str, str]]:
     how="Fetch a token with another session of the same user, and send it in the victim's.",
     fix="csrf",
     order=43,
+    covered_by=("token-static", "csrf-wrong-token", "csrf-foreign-token"),
 )
 def session_token(site: Site) -> Verdict:
     """A token from the same user's other session changes nothing."""
-    if site.failed & {"csrf-wrong-token", "csrf-foreign-token"}:
-        raise NotApplicable("Tokens of others are accepted already.")
 
     def attempts(change: Change) -> Iterator[Attempt]:
         draft = change.draft()
@@ -212,6 +210,8 @@ def origins(site: Site) -> Verdict:
     def attempts(change: Change) -> Iterator[Attempt]:
         if change.is_form and change.method == "POST" and not _is_open(site, change):
             for what, initiator in origin_tricks(site.target.url):
+                if not initiator.site and "csrf-missing-headers" in site.failed:
+                    continue  # without Fetch Metadata everything gets through: that is known
                 draft = change.draft().without_tokens()
                 yield (f"Origin: {what}", *change.attempt(draft, initiator))
 
@@ -229,6 +229,7 @@ def origins(site: Site) -> Verdict:
     "Sec-Fetch-Site: same-site.",
     fix="csrf-origin",
     order=45,
+    covered_by=("csrf-origin",),
 )
 def same_site(site: Site) -> Verdict:
     """A sibling host's forged request changes nothing."""
@@ -255,11 +256,10 @@ def same_site(site: Site) -> Verdict:
     how="Send the request without a token and without Origin, with Sec-Fetch-Site: cross-site.",
     fix="csrf-origin",
     order=46,
+    covered_by=("csrf-missing-headers",),
 )
 def fetch_metadata(site: Site) -> Verdict:
     """A request that says cross-site changes nothing, Origin or not."""
-    if "csrf-missing-headers" in site.failed:
-        raise NotApplicable("Requests without any header are accepted: see csrf-missing-headers.")
 
     def attempts(change: Change) -> Iterator[Attempt]:
         if change.is_form and change.method == "POST" and not _is_open(site, change):
@@ -280,7 +280,7 @@ def fetch_metadata(site: Site) -> Verdict:
     "Referer "
     "and with none.",
     fix="csrf-missing",
-    order=45,
+    order=43,
 )
 def missing_headers(site: Site) -> Verdict:
     """A request without any sign of its origin, and without a token, changes nothing."""
@@ -295,10 +295,7 @@ def missing_headers(site: Site) -> Verdict:
         site, attempts, "There is no form to forge, or the plain forgery works already."
     )
     if verdict.outcome == "fail":
-        site.failed.add("csrf-missing-headers")
         return warned(verdict.summary, *verdict.evidence)
-    if verdict.outcome == "warn":
-        site.failed.add("csrf-missing-headers")
     return verdict
 
 
@@ -328,7 +325,8 @@ def _fields_of(draft: Draft) -> list[tuple[str, str]]:
     if draft.fields is not None:
         return list(draft.fields)
     if isinstance(draft.json, dict):
-        return [(str(key), str(value)) for key, value in draft.json.items()]
+        items = cast("dict[str, Any]", draft.json).items()
+        return [(key, str(value)) for key, value in items]
     return []
 
 
@@ -343,11 +341,10 @@ def _fields_of(draft: Draft) -> list[tuple[str, str]]:
     "or DELETE, without a token, from another site.",
     fix="csrf-override",
     order=48,
+    covered_by=("csrf-get",),
 )
 def method_override(site: Site) -> Verdict:
     """No override of the method changes the state from another site."""
-    if "csrf-get" in site.failed:
-        raise NotApplicable("A plain GET changes the state already: see csrf-get.")
 
     def attempts(change: Change) -> Iterator[Attempt]:
         draft = change.draft().without_tokens()
@@ -464,11 +461,10 @@ def _forged_sign_ins(site: Site) -> Iterator[tuple[str, Draft]]:
     "is still signed in.",
     fix="csrf",
     order=51,
+    covered_by=("end-by-get",),
 )
 def sign_out(site: Site) -> Verdict:
     """A forged sign-out leaves the browser signed in."""
-    if "end-by-get" in site.failed:
-        raise NotApplicable("A link signs out already: see end-by-get.")
     _cookies = site.essentials
     recipe = site.sign_out_recipe
     browser = site.signed_in()

@@ -48,28 +48,6 @@ def replay(site: Site) -> Verdict:
 
 
 @check(
-    "end-others-stay",
-    "Signing out here does not sign in or break anybody else",
-    "low",
-    "ASVS 7.4.1",
-    why="A sign-out that ends more than it says, or less, surprises people; the second browser "
-    "shows that the end was this session's and not the whole site's.",
-    how="Sign in with two browsers, sign out with one, and look at the other and at a visitor.",
-    fix="end-on-server",
-)
-def others_stay(site: Site) -> Verdict:
-    """After one browser's sign-out a visitor is still a visitor; the other browser is reported."""
-    one, two = site.signed_in(), site.signed_in(agent=OTHER_AGENT)
-    if not site.is_in(one):
-        raise NotApplicable("A second sign-in ends the first, so there is one session at most.")
-    site.sign_out(one)
-    if site.is_in(site.fresh()):
-        return failed("Somebody without any cookie is signed in after a sign-out.")
-    stays = site.is_in(two)
-    return passed(f"The other browser is {'still' if stays else 'no longer'} signed in.")
-
-
-@check(
     "end-password-change",
     "Changing the password ends what was signed in before",
     "high",
@@ -80,6 +58,7 @@ def others_stay(site: Site) -> Verdict:
     "and at a copy of the first one's old cookies.",
     fix="end-others",
     order=80,
+    covered_by=("token-static", "trust-wrong-password"),
 )
 def password_change(site: Site) -> Verdict:
     """After the declared password change neither another session nor the old token is signed in."""

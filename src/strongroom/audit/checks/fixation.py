@@ -80,6 +80,7 @@ def _invented(cookie: Cookie) -> str:
     "the invented value from elsewhere.",
     fix="rotate",
     order=21,
+    covered_by=("token-static",),
 )
 def adopted(site: Site) -> Verdict:
     """An invented value that was in the jar is not signed in after the sign-in."""
@@ -149,6 +150,7 @@ def in_url(site: Site) -> Verdict:
     how="Sign in, copy the jar, sign in again with the same browser, and present the copy.",
     fix="rotate",
     order=23,
+    covered_by=("token-static", "fixation-kept"),
 )
 def again(site: Site) -> Verdict:
     """After a second sign-in of the same browser, the first one's cookies are not signed in."""
@@ -182,6 +184,7 @@ def again(site: Site) -> Verdict:
     how="Sign in, copy the jar, do the step-up that the target file names, and present the copy.",
     fix="rotate",
     order=24,
+    covered_by=("token-static", "fixation-kept"),
 )
 def step_up(site: Site) -> Verdict:
     """The token from before the declared step-up is dead after it."""
@@ -219,6 +222,7 @@ def step_up(site: Site) -> Verdict:
     how="Do what the target file names under [anonymous] as a visitor, sign in, and look for it.",
     fix="rotate",
     order=25,
+    covered_by=("fixation-kept",),
 )
 def carried(site: Site) -> Verdict:
     """What [anonymous] left in a visitor's session is gone after the sign-in."""

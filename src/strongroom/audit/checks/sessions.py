@@ -61,6 +61,7 @@ def _list(site: Site, browser: Browser) -> Reply:
     how="Sign in twice with different browsers, and see that the list grows with the second.",
     fix="session-list",
     order=71,
+    covered_by=("token-static",),
 )
 def listed(site: Site) -> Verdict:
     """The list of sessions shows the second sign-in."""
@@ -207,6 +208,7 @@ def _old_change(site: Site, change: Change) -> Verdict | None:
     "new one.",
     fix="step-up",
     order=81,
+    covered_by=("trust-wrong-password",),
 )
 def needs_old(site: Site) -> Verdict:
     """The declared password change with a wrong old password changes nothing."""

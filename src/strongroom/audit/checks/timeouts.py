@@ -38,6 +38,7 @@ def _declared(site: Site, seconds: float, name: str) -> float:
     "the whole time pass without a request, and present another copy.",
     fix="timeouts",
     order=90,
+    covered_by=("token-static",),
 )
 def idle(site: Site) -> Verdict:
     """A copy of the cookies is refused after the declared idle time, and was not before."""

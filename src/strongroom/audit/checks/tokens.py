@@ -79,7 +79,10 @@ def _collect(site: Site) -> Sample:
 
 def _page_that_issues(site: Site, name: str) -> str:
     recipe = site.sign_in_recipe
-    for url in dict.fromkeys([site.target.url, *([recipe.form.page] if recipe.form else [])]):
+    pages = [site.target.url]
+    if recipe.form is not None:
+        pages.append(recipe.form.page)
+    for url in pages:
         browser = site.fresh()
         browser.get(url)
         if browser.jar.find(name) is not None:
@@ -91,13 +94,7 @@ def _anatomy(site: Site) -> Anatomy:
     return dissect(site.essentials.main.value)
 
 
-def _not_static(site: Site) -> None:
-    if "token-static" in site.failed:
-        raise NotApplicable("The token is always the same: see token-static.")
-
-
 def _only_opaque(site: Site) -> None:
-    _not_static(site)
     if _anatomy(site).kind in ("jwt", "signed"):
         raise NotApplicable("The token carries its content and is protected by a signature.")
 
@@ -133,10 +130,10 @@ def static(site: Site) -> Verdict:
     how="Collect tokens and compare each with all others.",
     fix="random-token",
     order=30,
+    covered_by=("token-static",),
 )
 def duplicate(site: Site) -> Verdict:
     """No value occurs twice in the sample."""
-    _not_static(site)
     found = sample(site)
     more = len(found.tokens) - len(set(found.tokens))
     if more:
@@ -154,13 +151,19 @@ def duplicate(site: Site) -> Verdict:
     "result "
     "is an upper bound: a sample can show that tokens are bad, not that they are good.",
     fix="random-token",
-    order=31,
+    order=35,
+    covered_by=(
+        "token-static",
+        "token-duplicate",
+        "token-order",
+        "token-time",
+        "token-hash",
+        "token-uuid",
+    ),
 )
 def entropy(site: Site) -> Verdict:
     """The upper bound of the sample's entropy is at least 128 bits."""
     _only_opaque(site)
-    if "token-duplicate" in site.failed:
-        raise NotApplicable("Tokens repeat: see token-duplicate.")
     found = sample(site)
     most = bound(found.random)
     said = _told(most)
@@ -190,6 +193,7 @@ def _told(most: Bound) -> str:
     "each.",
     fix="random-token",
     order=32,
+    covered_by=("token-static", "token-time"),
 )
 def order(site: Site) -> Verdict:
     """No part grows with each token, unless what is left is unguessable without it."""
@@ -214,13 +218,12 @@ def order(site: Site) -> Verdict:
     how="Collect tokens with the time of each; read every part as seconds, milli-, micro- and "
     "nanoseconds.",
     fix="random-token",
-    order=32,
+    order=31,
+    covered_by=("token-static",),
 )
 def time(site: Site) -> Verdict:
     """No part is a moment, unless what is left is unguessable without it."""
     _only_opaque(site)
-    if "token-order" in site.failed:
-        raise NotApplicable("The tokens count: see token-order.")
     found = sample(site)
     told: list[str] = []
     numbers = [int(each) for each in found.random if each.isdigit()]
@@ -275,6 +278,7 @@ def _enough_left(found: Sample, start: int, width: int) -> bool:
     "user's name.",
     fix="random-token",
     order=33,
+    covered_by=("token-static",),
 )
 def hashed(site: Site) -> Verdict:
     """No token is the plain hash of a counter, a clock or a name."""
@@ -299,10 +303,10 @@ def hashed(site: Site) -> Verdict:
     how="Look at the token's form.",
     fix="random-token",
     order=34,
+    covered_by=("token-static",),
 )
 def uuid(site: Site) -> Verdict:
     """The token does not have the form of a UUID."""
-    _not_static(site)
     found = _anatomy(site)
     if found.kind != "uuid":
         return passed("It does not have the form of a UUID.")
@@ -398,7 +402,7 @@ def jwt(site: Site) -> Verdict:
     variants["an empty signature"] = f"{head}.{payload}."
     variants["a signature of zeroes"] = f"{head}.{payload}.{b64url(bytes(len(signature) * 3 // 4))}"
     for what, value in variants.items():
-        if site.is_in(_with_value(browser, cookie.name, value)):
+        if site.is_in(_with_value(site, browser, cookie.name, value)):
             return failed(f"The JWT with {what} signs in.")
     site.must_be_in(browser, "the genuine token no longer signed in.")
     return passed("Every variant without a signature is refused.")
@@ -417,18 +421,17 @@ def jwt(site: Site) -> Verdict:
     "be read and has no signature, write it anew.",
     fix="opaque-token",
     order=38,
+    covered_by=("token-jwt",),
 )
 def tamper(site: Site) -> Verdict:
     """No changed variant of the token signs in."""
-    if "token-jwt" in site.failed:
-        raise NotApplicable("A token without signature is accepted: see token-jwt.")
     browser = site.signed_in()
     cookie = browser.jar.find(site.essentials.main.name)
     if cookie is None:
         raise Unsure("The session cookie was not set this time.")
     site.must_be_in(browser, "the genuine token did not sign in.")
     for what, value in _variants(cookie.value):
-        if site.is_in(_with_value(browser, cookie.name, value)):
+        if site.is_in(_with_value(site, browser, cookie.name, value)):
             return failed(f"The token with {what} signs in.")
     site.must_be_in(browser, "the genuine token no longer signed in at the end.")
     return passed("Every changed token is refused, the genuine one is not.")
@@ -465,7 +468,9 @@ def _other(character: str) -> str:
     return "5" if character != "5" else "6"
 
 
-def _with_value(browser: Browser, name: str, value: str) -> Browser:
+def _with_value(site: Site, browser: Browser, name: str, value: str) -> Browser:
+    """The browser with this value instead, and without what else would sign in alone."""
     thief = browser.copy()
+    thief.jar.drop(*(each for each in site.essentials.alone if each != name))
     thief.jar.change(name, value)
     return thief

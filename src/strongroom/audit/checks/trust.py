@@ -146,8 +146,10 @@ def forwarded_host(site: Site) -> Verdict:
     }
     recipe = site.sign_in_recipe
     urls = [site.target.url, site.proof.url, *([recipe.form.page] if recipe.form else [])]
+    member = site.signed_in()
     for url in dict.fromkeys(urls):
-        reply = site.fresh().get(url, headers=headers, follow=False)
+        browser = member if url == site.proof.url else site.fresh()
+        reply = browser.get(url, headers=headers, follow=False)
         if _SPOOFED in reply.value("location") or _SPOOFED in reply.text:
             return failed(f"{url} repeats a forged host.", reply)
     if site.network.replies[-1].status >= 500:
