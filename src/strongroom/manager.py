@@ -7,15 +7,18 @@ commands, jobs. Both run the same flows; neither decides anything.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
+from .core.adoption import Adoption, OldSession
 from .core.cookies import CookieSpec, cookie_name
 from .core.errors import (
     ConfigurationError,
@@ -23,25 +26,33 @@ from .core.errors import (
     StrongroomError,
     UnreadableRecord,
 )
-from .core.events import Event, EventSink, StoreFailed
+from .core.events import ClockSkewed, Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
 from .core.ops import Find, Flow, Found
+from .core.places import Place
 from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
+from .core.risk import Population
 from .core.sealing import Aead, Codec, Keyring, Sealer
-from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512, rotation_of
+from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Action, Done, Session
-from .stores.base import AsyncStore, Store
+from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
+from .telemetry.spikes import SpikeSink
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 SWEEP_INTERVAL = timedelta(minutes=10)
+CLOCK_INTERVAL = timedelta(minutes=1)
+"""How often the process's clock is compared with the store's: a server that drifts is told long
+before its drift matters, and the question is one small command."""
 _log = logging.getLogger("strongroom")
 
 KeySource = Keyring | KeyFile | str | os.PathLike[str]
@@ -55,10 +66,16 @@ class Settings(TypedDict, total=False):
     policy: SessionPolicy | None
     sinks: Iterable[EventSink] | None
     """Where events go; without any, JSON lines in the logger `strongroom.events`."""
+    locate: Callable[[str], Place] | None
+    """Where an address seems to be, such as a `strongroom.places.PlacesFile`; it never raises."""
+    everybody: Population | None
+    """Everybody's habits, which the risk of a sign-in is measured by; None measures none."""
     clock: Callable[[], int]
     entropy: Callable[[int], bytes]
     aead: Aead
     codec: Codec
+    adopt: Adoption | None
+    """How the sessions of another library are taken over, once each."""
 
 
 class _Manager:
@@ -70,15 +87,24 @@ class _Manager:
         keys: KeySource,
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
+        locate: Callable[[str], Place] | None = None,
+        everybody: Population | None = None,
         clock: Callable[[], int] = system_clock,
         entropy: Callable[[int], bytes] = system_entropy,
         aead: Aead | None = None,
         codec: Codec | None = None,
+        adopt: Adoption | None = None,
     ) -> None:
         self.policy = policy or SessionPolicy()
         self.clock = clock
         self._entropy = entropy
-        self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
+        if adopt is not None:
+            adopt.check(clock())
+        self.adoption = adopt
+        self._sinks = _default_sinks() if sinks is None else tuple(sinks)
+        self._locate = locate
+        self._everybody = everybody or Population()
+        self._uses = UsesOfSessions()
         self._sealer = Sealer(aead or AesGcm(), entropy)
         self._codec = codec or MsgpackCodec()
         self._keys = _key_source(keys)
@@ -134,6 +160,18 @@ class _Manager:
             raise error
         return public
 
+    def _bounded(self, store: S) -> S:
+        """The store; one that may answer from memory is told how old an answer may be (H3)."""
+        if isinstance(store, Near):
+            store.keep_within(self.policy.max_staleness.total_seconds())
+        return store
+
+    def _skew_told(self, skewed: ClockSkewed | None) -> int:
+        if skewed is None:
+            return 0
+        self.emit([skewed])
+        return skewed.store_ahead_ms
+
     def _refresh(self, now: int) -> Context:
         self._next_check = 0  # Until this succeeds, every request asks again, and fails.
         ring = self._keys()
@@ -163,6 +201,10 @@ class _Manager:
             now=self.clock,
             cookie=session_cookie,
             pre_cookie=pre_cookie,
+            adoption=self.adoption,
+            locate=self._locate,
+            everybody=self._everybody,
+            uses=self._uses,
         )
 
 
@@ -175,7 +217,7 @@ class SessionManager(_Manager):
 
     def __init__(self, store: Store, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
 
     def __enter__(self) -> SessionManager:
         self.start()
@@ -185,8 +227,9 @@ class SessionManager(_Manager):
         self.stop()
 
     def start(self) -> None:
-        """Open the store and check that it belongs to these keys."""
+        """Open the store, check that it belongs to these keys, and compare the clocks."""
         self.store.open(self.store_identity)
+        self.check_clock()
 
     def stop(self) -> None:
         """Close the store."""
@@ -209,13 +252,29 @@ class SessionManager(_Manager):
             visit = Visit(ctx, facts)
             try:
                 drive(flows.enter_session(visit, flows.candidates(visit)), self.store)
+                self._adopt(visit)
             except StoreError as error:
                 visit = self._opened_without_store(visit, error)
         return Session(visit, self)
 
     def close(self, session: Session, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
-        return drive(flows.close_visit(visit_of(session), status), self.store)
+        visit = visit_of(session)
+        edits = drive(flows.close_visit(visit, status), self.store)
+        left = flows.left_behind(visit)
+        if left is not None and self.adoption is not None and self.adoption.forget is not None:
+            with _telling("The old session could not be deleted where it came from"):
+                self.adoption.forget(left)
+        return edits
+
+    def _adopt(self, visit: Visit) -> None:
+        value = flows.old_cookie(visit)
+        if value is None or self.adoption is None:
+            return
+        with _telling("An old session could not be read, and was not adopted"):
+            old: OldSession | None = self.adoption.read(value)
+            if old is not None:
+                drive(flows.adopt(visit, value, old), self.store)
 
     def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:
         """Where the subject is signed in."""
@@ -226,6 +285,10 @@ class SessionManager(_Manager):
     def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""
         return drive(flows.find_session(self.context, session_id), self.store)
+
+    def server_data(self, session_id: str) -> dict[str, Any] | None:
+        """What the policy lets servers read alone of a live session (`server_sealed`)."""
+        return drive(flows.server_data(self.context, session_id), self.store)
 
     def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
         """End one session of the subject -> whether it was live."""
@@ -259,6 +322,13 @@ class SessionManager(_Manager):
         """Remove what may be forgotten -> how many things."""
         return drive(flows.sweep(self.context), self.store)
 
+    def check_clock(self) -> int:
+        """Compare this process's clock with the store's -> how far the store's is ahead (E6).
+
+        Milliseconds, and zero while the difference is within `max_skew`; beyond it, an event.
+        """
+        return self._skew_told(drive(flows.check_clock(self.context), self.store))
+
     def deliver(self, events: list[Event]) -> None:
         """Events to the sinks and to the subjects' histories; call it after the response."""
         self.emit(events)
@@ -278,7 +348,7 @@ class AsyncSessionManager(_Manager):
 
     def __init__(self, store: AsyncStore, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
         self._started = False
         self._starting: asyncio.Lock | None = None
         self._housekeeping: asyncio.Task[None] | None = None
@@ -327,9 +397,13 @@ class AsyncSessionManager(_Manager):
                 await self.start()
             tokens = flows.candidates(visit)
             if not tokens:
+                if self.adoption is not None:
+                    await self._adopt(visit, self.adoption)
                 return visit
             if len(tokens) == 1:
-                found: Found | None = await self.store.find(Find(tokens[0].session_id))
+                found: Found | None = await self.store.find(
+                    Find(tokens[0].session_id, flows.asks_store(visit))
+                )
                 if flows.admit(visit, tokens[0], found):
                     return visit
             await adrive(flows.enter_session(visit, tokens), self.store)
@@ -342,7 +416,25 @@ class AsyncSessionManager(_Manager):
         if not flows.needs_writing(visit):
             visit.response_started = True
             return flows.plain_edits(visit, status)
-        return await adrive(flows.close_visit(visit, status), self.store)
+        edits = await adrive(flows.close_visit(visit, status), self.store)
+        left = flows.left_behind(visit)
+        if left is not None and self.adoption is not None and self.adoption.forget is not None:
+            with _telling("The old session could not be deleted where it came from"):
+                await _awaited(self.adoption.forget(left))
+        return edits
+
+    async def _adopt(self, visit: Visit, adoption: Adoption) -> None:
+        value = flows.old_cookie(visit)
+        if value is None:
+            return
+        try:
+            with _telling("An old session could not be read, and was not adopted"):
+                old: OldSession | None = await _awaited(adoption.read(value))
+                if old is not None:
+                    await adrive(flows.adopt(visit, value, old), self.store)
+        except BaseException:
+            await self.abort(visit)
+            raise
 
     async def finish(self, visit: Visit) -> None:
         """After the response: save what was assigned while it was sent, and deliver the events.
@@ -364,21 +456,7 @@ class AsyncSessionManager(_Manager):
 
     async def still_lives(self, visit: Visit) -> bool:
         """Whether the visit's session is live now: for open sockets and streams (E8)."""
-        if visit.record is None or visit.identity is None:
-            return True
-        ctx = self.context
-        found: Found | None = await self.store.find(Find(visit.record.session_id))
-        identity = None if found is None else ctx.open_identity(found.record)
-        token = visit.token
-        if found is None or identity is None or token is None:
-            return False
-        generation = found.record.header.credential.generation
-        if rotation_of(generation) != rotation_of(token.generation):
-            return False  # Privilege changed since: the token that opened this is dead.
-        if token.key_id not in ctx.keys.tokens.token:
-            return False
-        over = ctx.over(found.record.header, identity, self.clock(), found.store_epoch)
-        return over is None
+        return await adrive(flows.still_lives(self.context, visit), self.store)
 
     async def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:
         """Where the subject is signed in."""
@@ -389,6 +467,10 @@ class AsyncSessionManager(_Manager):
     async def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""
         return await self._run(flows.find_session(self.context, session_id))
+
+    async def server_data(self, session_id: str) -> dict[str, Any] | None:
+        """What the policy lets servers read alone of a live session (`server_sealed`)."""
+        return await self._run(flows.server_data(self.context, session_id))
 
     async def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
         """End one session of the subject -> whether it was live."""
@@ -422,6 +504,13 @@ class AsyncSessionManager(_Manager):
         """Remove what may be forgotten -> how many things."""
         return await self._run(flows.sweep(self.context))
 
+    async def check_clock(self) -> int:
+        """Compare this process's clock with the store's -> how far the store's is ahead (E6).
+
+        Milliseconds, and zero while the difference is within `max_skew`; beyond it, an event.
+        """
+        return self._skew_told(await adrive(flows.check_clock(self.context), self.store))
+
     async def deliver(self, events: list[Event]) -> None:
         """Events to the sinks and to the subjects' histories; call it after the response."""
         if not events:
@@ -442,12 +531,38 @@ class AsyncSessionManager(_Manager):
         return report
 
     async def _keep_house(self) -> None:
+        """Compare the clocks every minute, and sweep every ten."""
+        sweep_in = timedelta(0)
         while True:
-            try:
-                await adrive(flows.sweep(self.context), self.store)
-            except Exception:
-                _log.exception("The sweep failed; it is tried again later")
-            await asyncio.sleep(SWEEP_INTERVAL.total_seconds())
+            await self._try(self.check_clock(), "The clocks could not be compared")
+            if sweep_in <= timedelta(0):
+                sweep_in = SWEEP_INTERVAL
+                await self._try(self.sweep(), "The sweep failed")
+            sweep_in -= CLOCK_INTERVAL
+            await asyncio.sleep(CLOCK_INTERVAL.total_seconds())
+
+    @staticmethod
+    async def _try(work: Coroutine[Any, Any, object], otherwise: str) -> None:
+        try:
+            await work
+        except Exception:
+            _log.exception("%s; it is tried again later", otherwise)
+
+
+@contextmanager
+def _telling(what: str) -> Generator[None]:
+    """What an application's own hook raises is logged; our store's errors go on their way."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception:
+        _log.exception(what)
+
+
+async def _awaited(answered: Any) -> Any:
+    """What a hook of the application returned, which may be a coroutine function."""
+    return await answered if inspect.isawaitable(answered) else answered
 
 
 def visit_of(session: Session) -> Visit:
@@ -458,6 +573,8 @@ def visit_of(session: Session) -> Visit:
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
     """With a session to keep: it rotates if it is the subject's, and an attempt carries on (E2)."""
     visit = None if keep is None else visit_of(keep)
+    if visit is not None:
+        yield from flows.verify(visit)
     if visit is None or visit.subject is None:
         return (yield from flows.reset_credentials(ctx, subject, visit))
     if visit.subject != subject:
@@ -469,6 +586,12 @@ def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Fl
     report = yield from flows.credentials_changed(visit)
     # The visit carries these events already.
     return Report(report.ended)
+
+
+def _default_sinks() -> tuple[EventSink, ...]:
+    """JSON lines in the log, and the spikes among them."""
+    log = LoggingSink()
+    return log, SpikeSink(log)
 
 
 def _key_source(keys: KeySource) -> Callable[[], Keyring]:

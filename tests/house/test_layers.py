@@ -43,6 +43,7 @@ INTEGRATION = (
     "running",
     "session",
     "setup",
+    "core.adoption",
     "core.answers",
     "core.csrf_forms",
     "core.errors",
@@ -52,6 +53,8 @@ INTEGRATION = (
     "core.policy",
     "core.visit",
 )
+# What integrations of synchronous frameworks share, as the ASGI ones share integrations.asgi.
+SYNC = ("integrations.exchange_sync", "integrations.environ")
 
 # From inner to outer. The longest matching row counts. "" is strongroom/__init__.py alone.
 LAYERS = (
@@ -62,13 +65,14 @@ LAYERS = (
     Layer("running", ours=("core", "drive", "session", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
+    Layer("places", ours=("core",), theirs=("maxminddb",)),
     Layer("stores", lazily=("core", "stores")),
     Layer("stores.urls", ours=STORE, lazily=("stores",)),
     Layer("stores.base", ours=("core",)),
     Layer("stores.bridge", ours=STORE),
     Layer("stores.memory", ours=STORE),
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
-    Layer("stores.valkey", ours=STORE, theirs=("redis",)),
+    Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
     Layer("stores.near_cache", ours=STORE),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
@@ -89,6 +93,9 @@ LAYERS = (
     Layer("__main__", ours=("cli",)),
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
+    Layer(
+        "integrations.old_cookies", ours=("core.adoption", "core.data"), theirs=("itsdangerous",)
+    ),
     Layer("integrations.watching", ours=INTEGRATION),
     Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
     Layer("integrations.doctor", ours=(*INTEGRATION, "core.diagnosis", "integrations.asgi")),
@@ -101,8 +108,11 @@ LAYERS = (
         theirs=("fastapi", "starlette"),
     ),
     Layer("integrations.litestar", ours=(*INTEGRATION, "integrations.asgi"), theirs=("litestar",)),
-    Layer("integrations.flask", ours=INTEGRATION, theirs=("flask", "werkzeug")),
-    Layer("integrations.django", ours=INTEGRATION, theirs=("django",)),
+    Layer("integrations.exchange_sync", ours=INTEGRATION),
+    Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
+    Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
+    Layer("integrations.flask", ours=(*INTEGRATION, *SYNC), theirs=("flask", "werkzeug")),
+    Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),
     Layer("audit", ours=("core.cookies",), theirs=("httpcore",)),

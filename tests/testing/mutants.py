@@ -1,16 +1,20 @@
-"""The memory store, broken in twenty-nine ways, for the contract suite to find."""
+"""The memory store, broken in thirty-four ways, for the contract suite to find."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from strongroom.core import lifecycle
+from strongroom.core.errors import StoreUnavailable
 from strongroom.core.ops import (
     GONE,
+    Alive,
     Append,
+    Changed,
     End,
     EndAll,
     EndSubject,
@@ -20,6 +24,7 @@ from strongroom.core.ops import (
     Inserted,
     InsertRefusal,
     ListSubject,
+    Notice,
     Outcome,
     ReadHistory,
     Replace,
@@ -27,6 +32,7 @@ from strongroom.core.ops import (
     Shift,
     Sweep,
     Touch,
+    Watch,
 )
 from strongroom.core.record import Record
 from strongroom.stores.memory import MemoryStore
@@ -315,6 +321,68 @@ class EndAllRewrites(Broken):
             self._records[record.session_id] = replace(record, header=header)
 
 
+class EndsInSilence(Broken):
+    """Who watches is not told of sign-outs."""
+
+    def end(self, op: End) -> Outcome:
+        telling, self._watchers = self._watchers, {}
+        try:
+            return super().end(op)
+        finally:
+            self._watchers = telling
+
+
+class TellsOneSession(Broken):
+    """Signing out everywhere tells of one session, and the others go on in other processes."""
+
+    def end_subject(self, op: EndSubject) -> tuple[Found, ...]:
+        telling, self._watchers = self._watchers, {}
+        try:
+            ended = super().end_subject(op)
+        finally:
+            self._watchers = telling
+        self._tell(Changed(tuple(each.record.session_id for each in ended[:1])))
+        return ended
+
+
+class ProvesTooEarly(Broken):
+    """A change is told only after a proof that claims to cover it."""
+
+    late: tuple[Notice, ...] = ()
+
+    def _tell(self, notice: Notice) -> None:
+        self.late += (notice,)
+
+    def watch(self, op: Watch) -> None:
+        def tell(notice: Notice) -> None:
+            op.tell(notice)
+            late, self.late = self.late, ()
+            for each in late:
+                op.tell(each)
+
+        super().watch(replace(op, tell=tell))
+
+
+class ProvesAnOldEpoch(Broken):
+    """Proofs carry the store's epoch as it was when the watch began."""
+
+    def watch(self, op: Watch) -> None:
+        epoch = self._store_epoch
+
+        def tell(notice: Notice) -> None:
+            op.tell(replace(notice, store_epoch=epoch) if isinstance(notice, Alive) else notice)
+
+        super().watch(replace(op, tell=tell))
+
+
+class ClosesInSilence(Broken):
+    """A channel that is lost ends as if it had been told to."""
+
+    def watch(self, op: Watch) -> None:
+        with suppress(StoreUnavailable):
+            super().watch(op)
+
+
 SEEN_BY = {
     UpsertsOnTouch: "test_ended_is_terminal",
     ForgetsTheEpoch: "test_an_insert_whose_epoch_is_outdated_is_refused",
@@ -345,5 +413,15 @@ SEEN_BY = {
     LimitNotAtomic: "test_a_limit_is_never_exceeded",
     CountsTheReplaced: "test_the_session_that_is_replaced_does_not_count",
     EndAllRewrites: "test_everybody_can_be_signed_out_at_once",
+    EndsInSilence: "test_every_change_is_told",
+    TellsOneSession: "test_ending_a_subject_is_told_for_each_session",
+    ProvesTooEarly: "test_every_change_is_told",
+    ProvesAnOldEpoch: "test_a_new_store_epoch_is_told",
+    ClosesInSilence: "test_a_lost_channel_raises",
 }
 """Each mutant, and the one test that is there to see its fault (others may see it too)."""
+
+ABOUT_WATCHING = frozenset(
+    {EndsInSilence, TellsOneSession, ProvesTooEarly, ProvesAnOldEpoch, ClosesInSilence}
+)
+"""Those whose fault is in what they push, and not in what they answer."""

@@ -11,8 +11,8 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpcore
@@ -149,7 +149,7 @@ class HttpTransport:
             )
             status = response.status
             if status == 101:
-                opened: Any = response.extensions  # pyright: ignore[reportUnknownMemberType]
+                opened = cast("Mapping[str, Any]", response.extensions)
                 opened["network_stream"].close()
         return Reply(request, status, told, _unpacked(told, body, limits.body), truncated)
 

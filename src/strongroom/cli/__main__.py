@@ -14,7 +14,7 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import doctor, init, keys, policy, sessions, store
+from . import doctor, explain, init, keys, policy, sessions, store, watch
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
@@ -25,6 +25,8 @@ COMMANDS: tuple[Command, ...] = (
     *policy.COMMANDS,
     *store.COMMANDS,
     *doctor.COMMANDS,
+    *watch.COMMANDS,
+    *explain.COMMANDS,
 )
 GROUPS = {
     "init": "the first two minutes of an application",
@@ -33,6 +35,8 @@ GROUPS = {
     "policy": "the limits in force",
     "store": "where sessions are kept",
     "doctor": "what is wrong, and what to change",
+    "watch": "what is happening, as it happens",
+    "explain": "why something happened",
 }
 _HELP = frozenset({"--help", "-h"})
 

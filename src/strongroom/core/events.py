@@ -86,11 +86,12 @@ class SessionUseAfterExpire(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginSuccess(Event):
-    """Somebody signed in; `factors` are the `amr` values proved now."""
+    """Somebody signed in; `factors` are the `amr` values proved now, `seen` what it looked like."""
 
     name = "authn_login_success"
     factors: tuple[str, ...] = ()
     pending: bool = False
+    seen: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,7 @@ class LoginFailed(Event):
     name = "authn_login_fail"
     severity = "warning"
     reason: str = "refused"
+    seen: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +182,22 @@ class TwoPlaces(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalRaised(Event):
+    """Something looks wrong: `signal` names it, `why` is a sentence, `responses` what follows.
+
+    `score` is between 0 and 1 (not in OWASP's list).
+    """
+
+    name = "session_signal"
+    severity = "warning"
+    signal: str
+    score: float
+    why: str
+    evidence: Mapping[str, str | int | float] = field(default_factory=dict[str, str | int | float])
+    responses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExcessSessions(Event):
     """The subject reached the policy's number of sessions; `evicted` gave way."""
 
@@ -226,6 +244,18 @@ class StoreFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSkewed(Event):
+    """This process's clock and the store's differ by more than `max_skew` (not in OWASP's list).
+
+    `store_ahead_ms` is how far the store's is ahead at least; negative where it is behind.
+    """
+
+    name = "sys_clock_skew"
+    severity = "warning"
+    store_ahead_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllSessionsEnded(Event):
     """The store-wide epoch was replaced: everybody is signed out."""
 
@@ -247,4 +277,7 @@ class ApplicationEvent(Event):
 
 def catalogue() -> list[type[Event]]:
     """Every event there is, by name (ASVS 16.1.1: the inventory of what is logged)."""
-    return sorted(Event.__subclasses__(), key=lambda each: each.name)
+    # A dataclass with slots is made anew from its class, and the class that it was made from stays
+    # among the subclasses until it is collected; the one made last counts.
+    named = {each.name: each for each in Event.__subclasses__()}
+    return [named[name] for name in sorted(named)]

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .adoption import Adoption
+from .circumstances import Circumstances, major_version
 from .cookies import CookieSpec, find_cookies
 from .credentials import Credential, Verdict, judge
 from .csrf import is_cross_site
@@ -23,12 +25,14 @@ from .csrf_tokens import (
     pre_session_binding,
     session_binding,
 )
-from .data import Encoded, SessionData, pack, unpack
+from .data import Encoded, SessionData
+from .data_seals import DataSeals
 from .devices import describe
 from .errors import SessionReadOnly
 from .events import Event
 from .exchange import RequestFacts
-from .policy import Clocks, DataSeal, SessionPolicy
+from .places import UNKNOWN, Place
+from .policy import Clocks, SessionPolicy
 from .policy import judge as judge_clocks
 from .record import (
     EPOCH_BYTES,
@@ -39,18 +43,17 @@ from .record import (
     Identity,
     Kind,
     Record,
-    data_bound,
     open_identity,
     seal_identity,
-    unreadable,
 )
+from .responses import Response
+from .risk import Population
 from .sealing import Codec, Sealer, UnlockedKeys
 from .tokens import Token, VerifiedTokens
+from .uses import Uses, UsesOfSessions
 
 MAX_OPENED = 4096
 """Identities kept open: about 1 KiB each, and far more than one process serves at a time."""
-
-_SEALS = {DataSeal.TOKEN: b"t", DataSeal.SERVER: b"s", DataSeal.NONE: b"n"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ class Context:
     now: Callable[[], int]
     cookie: CookieSpec
     pre_cookie: CookieSpec
+    adoption: Adoption | None = None
+    locate: Callable[[str], Place] | None = None
+    """Where an address seems to be; never raises. None where there is no database."""
+    everybody: Population | None = None
+    """Everybody's habits, for the risk of a sign-in."""
+    uses: UsesOfSessions = field(default_factory=UsesOfSessions, repr=False)
     opened: dict[bytes, tuple[bytes, Identity]] = field(
         default_factory=dict[bytes, tuple[bytes, Identity]], repr=False
     )
@@ -109,54 +118,18 @@ class Context:
             identity, session_id, keys=self.keys, sealer=self.sealer, codec=self.codec
         )
 
+    @property
+    def data_seals(self) -> DataSeals:
+        """How session data is sealed and opened."""
+        return DataSeals(self.policy, self.keys, self.sealer, self.codec)
+
     def seal_data(self, values: Encoded, session_id: bytes, root: bytes) -> bytes:
-        """Session data as the policy wants it at rest; empty data is empty bytes."""
-        if not values:
-            return b""
-        mode = self.policy.seal_data
-        packed = pack(self.codec, values)
-        if mode is DataSeal.NONE:
-            return _SEALS[mode] + packed
-        key_id = self.keys.issuing
-        key = self._data_key(mode, key_id, session_id, root)
-        bound = data_bound(self.keys, session_id, key_id)
-        return _SEALS[mode] + self.sealer.seal(key, packed, bound)
+        """See `data_seals.DataSeals.seal`."""
+        return self.data_seals.seal(values, session_id, root)
 
     def open_data(self, record: Record, root: bytes) -> Encoded:
-        """The record's data. How it is sealed stands in its first byte, so that a policy can change
-        from one seal to another; data in the clear is believed only while the policy says so.
-
-        Raises:
-            UnreadableRecord: it is damaged, or was moved from another session.
-        """
-        sealed = record.data
-        if not sealed:
-            return {}
-        mode = next((mode for mode, mark in _SEALS.items() if mark == sealed[:1]), None)
-        key_id = record.header.data_key_id
-        in_the_clear = mode is DataSeal.NONE
-        if in_the_clear and self.policy.seal_data is not DataSeal.NONE:
-            # The mark is the record's own word: whoever writes the store could write plain data.
-            raise unreadable("its data is in the clear, which the policy does not allow")
-        if mode is None or (not in_the_clear and key_id not in self.keys.data):
-            raise unreadable("its data is sealed in a way or under a key that is not known")
-        packed: bytes | None = sealed[1:]
-        if mode is not DataSeal.NONE:
-            key = self._data_key(mode, key_id, record.session_id, root)
-            bound = data_bound(self.keys, record.session_id, key_id)
-            packed = self.sealer.open(key, sealed[1:], bound)
-        try:
-            if packed is None:
-                raise ValueError("not what was sealed")
-            return unpack(self.codec, packed)
-        except ValueError as error:
-            raise unreadable("its data is damaged or belongs to another session") from error
-
-    def _data_key(self, mode: DataSeal, key_id: int, session_id: bytes, root: bytes) -> bytes:
-        """A key for one session; with the root among its parts, a store alone cannot derive it."""
-        if mode is DataSeal.SERVER:
-            return self.keys.server_data[key_id]
-        return self.keys.mac(self.keys.data[key_id], session_id + root)[:32]
+        """See `data_seals.DataSeals.open`."""
+        return self.data_seals.open(record, root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +147,8 @@ class Visit:
 
     __slots__ = (
         "aborts",
+        "adopted",
+        "answer_to_use",
         "attempt",
         "attempt_open",
         "clear_cookie",
@@ -185,8 +160,10 @@ class Visit:
         "events",
         "excluded",
         "facts",
+        "forgets_old",
         "identity",
         "issue",
+        "lowered",
         "opened_at",
         "orphan",
         "pre_session",
@@ -198,11 +175,13 @@ class Visit:
         "seen",
         "signed_out",
         "start_allowed",
+        "state_cookies",
         "superseded",
         "token",
         "tossed",
         "unavailable",
         "verdict",
+        "verified",
     )
 
     def __init__(self, ctx: Context, facts: RequestFacts) -> None:
@@ -214,6 +193,8 @@ class Visit:
         self.token: Token | None = None
         """The token that opens the session now: the one presented, or one made in this request."""
         self.verdict: Verdict | None = None
+        self.verified = True
+        """Whether the record is the store's own word of this request, not a near cache's (H2)."""
         self.refusal: EndReason | str | None = None
         """Why a presented cookie did not open a session."""
         self.events: list[Event] = []
@@ -232,6 +213,10 @@ class Visit:
         self.clear_cookie = False
         self.tossed = False
         self.signed_out = False
+        self.adopted: str | None = None
+        """The old cookie's value, where this request took another library's session over."""
+        self.forgets_old = False
+        """Whoever asked to be signed out must not come back by an old cookie."""
         self.renew_asked = False
         self.start_allowed = False
         self.unavailable = False
@@ -241,6 +226,12 @@ class Visit:
         self.pre_session: bytes | None = None
         self.pre_session_new = False
         self.response_started = False
+        self.answer_to_use: frozenset[Response] | None = None
+        """What follows from how this request looks, once it was looked at."""
+        self.lowered = False
+        """Whether it looks so unlike it that the session's assurance is lower here."""
+        self.state_cookies: dict[str, bytes] = {}
+        """Set-Cookie values of sign-ins by way of a provider, by the cookie's name (C6)."""
         self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
         self.data_version = b""
         """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
@@ -269,9 +260,37 @@ class Visit:
             return ()
         return self.identity.events
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether something looked wrong at the sign-in, or looks wrong in this request."""
+        return self.lowered or (self.identity is not None and self.identity.circumstances.lowered)
+
+    @property
+    def uses(self) -> Uses:
+        """What this process has seen of the session in use."""
+        return self.ctx.uses.of(b"" if self.record is None else self.record.session_id)
+
+    @property
+    def address(self) -> str | None:
+        """The client's address as far as the policy keeps it."""
+        match self.ctx.policy.keep_address:
+            case "full":
+                return self.facts.client
+            case "network":
+                return self.device().network or None
+            case _:
+                return None
+
+    def circumstances(self) -> Circumstances:
+        """What this request looks like beside its device."""
+        locate, client = self.ctx.locate, self.facts.client
+        place = UNKNOWN if locate is None or client is None else locate(client)
+        return Circumstances(major_version(self.facts.user_agent), place)
+
     def enter(self, record: Record, identity: Identity, token: Token) -> None:
         """From here on the request is in this session."""
         self.record, self.identity, self.token = record, identity, token
+        self.verified = True
         self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(
@@ -285,7 +304,8 @@ class Visit:
 
     def device(self) -> Device:
         """The client's device, as far as it says."""
-        return describe(self.facts.user_agent, self.facts.client)
+        device = describe(self.facts.user_agent, self.facts.client)
+        return replace(device, network="") if self.ctx.policy.keep_address == "none" else device
 
     def note(self, event: type[Event], **details: Any) -> None:
         """Remember an event; it reaches the sinks after the response."""
@@ -293,7 +313,7 @@ class Visit:
             "at": self.ctx.now(),
             "session_id": self.session_id,
             "subject": None if self.identity is None else self.identity.subject,
-            "address": self.facts.client,
+            "address": self.address,
             "device": self.device().label,
         }
         self.events.append(event(**{**base, **details}))

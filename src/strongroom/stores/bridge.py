@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from strongroom.core.errors import ConfigurationError, StoreUnavailable
@@ -31,6 +32,7 @@ from strongroom.core.ops import (
     Insert,
     Inserted,
     ListSubject,
+    Notice,
     Outcome,
     ReadClock,
     ReadEpoch,
@@ -40,9 +42,10 @@ from strongroom.core.ops import (
     Shift,
     Sweep,
     Touch,
+    Watch,
 )
 
-from .base import Store
+from .base import Store, Watchable
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -159,6 +162,47 @@ class AsyncBridge:
             else:
                 return answer
         return await self._threads.write(call, op)
+
+
+class WatchableBridge(AsyncBridge):
+    """An `AsyncBridge` over a store that pushes changes, and so can be watched itself."""
+
+    def __init__(self, store: Store, inline: frozenset[str] = frozenset()) -> None:
+        super().__init__(store, inline)
+        if not isinstance(store, Watchable):
+            raise ConfigurationError(
+                f"{type(store).__name__} does not push changes.",
+                why="Whoever watched it would be told nothing, and take that for quiet.",
+                hint="Bridge it with AsyncBridge.",
+            )
+        self._watchable: Watchable = store
+
+    async def watch(self, op: Watch) -> None:
+        """Push changes until cancelled, from a thread of this watch's own."""
+        stop = threading.Event()
+        over: Future[None] = Future()
+        over.set_running_or_notify_cancel()  # Only the thread says that it is over.
+
+        def tell(notice: Notice) -> None:
+            if not stop.is_set():
+                op.tell(notice)
+
+        watched = Watch(tell, op.heartbeat, lambda: stop.is_set() or op.stopped())
+
+        def run() -> None:
+            try:
+                self._watchable.watch(watched)
+            except BaseException as error:
+                over.set_exception(error)
+            else:
+                over.set_result(None)
+
+        # A daemon: a store that does not answer must not keep the process from ending.
+        threading.Thread(target=run, name="strongroom-watch", daemon=True).start()
+        try:
+            await asyncio.wrap_future(over)
+        finally:
+            stop.set()
 
 
 class _Threads:

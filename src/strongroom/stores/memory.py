@@ -8,15 +8,19 @@ is evicted to make room: a full store refuses new sessions and keeps the old one
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from threading import Lock
+from threading import Event, Lock
 
 from strongroom.core import lifecycle
 from strongroom.core.errors import StoreMismatch, StoreUnavailable
 from strongroom.core.ops import (
+    Alive,
     Append,
+    Changed,
+    ChangedAll,
     End,
     EndAll,
     EndSubject,
@@ -27,6 +31,7 @@ from strongroom.core.ops import (
     Insert,
     Inserted,
     ListSubject,
+    Notice,
     Outcome,
     ReadClock,
     ReadEpoch,
@@ -36,6 +41,7 @@ from strongroom.core.ops import (
     Shift,
     Sweep,
     Touch,
+    Watch,
 )
 from strongroom.core.record import EPOCH_BYTES, NO_EPOCH, NO_SUBJECT, Record
 
@@ -69,6 +75,8 @@ class MemoryStore:
         self._epochs: dict[bytes, tuple[bytes, int]] = {}
         # Newest first.
         self._history: dict[bytes, tuple[HistoryEntry, ...]] = {}
+        # Who is told of changes, and what wakes their thread when the store is closed.
+        self._watchers: dict[Event, Callable[[Notice], None]] = {}
 
     def open(self, store_identity: bytes) -> None:
         """Take the store into use; the first identity is the one it belongs to from then on.
@@ -92,6 +100,8 @@ class MemoryStore:
         """Stop answering. What is kept is there again after the next `open`."""
         with self._lock:
             self._is_open = False
+            for closed in self._watchers:
+                closed.set()
 
     def find(self, op: Find) -> Found | None:
         """Read one record."""
@@ -164,6 +174,7 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             self._store_epoch = op.new_epoch
+            self._tell(ChangedAll())
 
     def list_subject(self, op: ListSubject) -> tuple[Found, ...]:
         """All records of the subject, oldest first."""
@@ -208,6 +219,25 @@ class MemoryStore:
         del op
         return None
 
+    def watch(self, op: Watch) -> None:
+        """Push changes: they are told under the lock, before whoever made them has an answer.
+
+        Raises:
+            StoreUnavailable: the store is closed.
+        """
+        closed = Event()
+        try:
+            while not op.stopped():
+                asked_at = time.monotonic()
+                with self._lock:
+                    self._check_open()
+                    self._watchers[closed] = op.tell
+                    op.tell(Alive(asked_at, self._store_epoch))
+                closed.wait(op.heartbeat)
+        finally:
+            with self._lock:
+                self._watchers.pop(closed, None)
+
     def snapshot(self) -> Snapshot:
         """What the store holds now, for `restore`: how a test makes a backup or a failover."""
         with self._lock:
@@ -224,6 +254,7 @@ class MemoryStore:
             self._history = dict(snapshot.history)
             self._store_epoch = snapshot.store_epoch
             self._keep(snapshot.records.values())
+            self._tell(ChangedAll())
 
     def _change(self, op: lifecycle.Change) -> Outcome:
         with self._lock:
@@ -235,16 +266,22 @@ class MemoryStore:
 
     def _keep(self, records: Iterable[Record]) -> None:
         for record in records:
+            self._tell(Changed((record.session_id,)))
             self._records[record.session_id] = record
             if record.subject_key != NO_SUBJECT:
                 self._of_subject.setdefault(record.subject_key, {})[record.session_id] = None
 
     def _drop(self, record: Record) -> None:
+        self._tell(Changed((record.session_id,)))
         del self._records[record.session_id]
         index = self._of_subject.get(record.subject_key, {})
         index.pop(record.session_id, None)
         if not index:
             self._of_subject.pop(record.subject_key, None)
+
+    def _tell(self, notice: Notice) -> None:
+        for tell in self._watchers.values():
+            tell(notice)
 
     def _epoch(self, subject_key: bytes) -> bytes:
         return self._epochs.get(subject_key, (NO_EPOCH, 0))[0]

@@ -324,8 +324,9 @@ def by_get(site: Site) -> Verdict:
 def _fields_of(draft: Draft) -> list[tuple[str, str]]:
     if draft.fields is not None:
         return list(draft.fields)
-    if isinstance(draft.json, dict):
-        items = cast("dict[str, Any]", draft.json).items()
+    sent: Any = draft.json
+    if isinstance(sent, dict):
+        items = cast("dict[str, Any]", sent).items()
         return [(key, str(value)) for key, value in items]
     return []
 

@@ -2,17 +2,24 @@
 
 One module for each thing that people do:
 
+    adopting   another library's session, once
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
+    verifying  whether a request decides by the store's own word
     signing    sign in, elevate, sign out, hand over
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
+    signalling what looks wrong at a sign-in and in use, and what follows
+    histories  what happened to a subject
+    living     whether an open stream's or socket's session still lives
     listing    the account owner's and the operator's view, and ending sessions from there
+    keeping_time  whether this process's clock is the store's
 
 `await` in here would be a syntax error, and a clock or a random number comes in through `Context`,
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
 """
 
+from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, needs_writing, plain_edits
 from .guarding import (
     cross_site,
@@ -22,6 +29,8 @@ from .guarding import (
     visit_without_store,
 )
 from .handing import accept_hand_over, hand_over
+from .histories import history, keep_history
+from .keeping_time import check_clock
 from .listing import (
     account_disabled,
     credentials_changed,
@@ -30,23 +39,27 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
-    history,
-    keep_history,
     reset_credentials,
+    server_data,
     sessions_of,
     sweep,
 )
-from .opening import admit, candidates, enter_session, open_visit
+from .living import still_lives
+from .opening import admit, asks_store, candidates, enter_session, open_visit
 from .saving import save
 from .signing import begin_attempt, elevate, sign_in, sign_out
+from .verifying import verify
 
 __all__ = [
     "abort",
     "accept_hand_over",
     "account_disabled",
     "admit",
+    "adopt",
+    "asks_store",
     "begin_attempt",
     "candidates",
+    "check_clock",
     "close_visit",
     "credentials_changed",
     "cross_site",
@@ -61,16 +74,21 @@ __all__ = [
     "hand_over",
     "history",
     "keep_history",
+    "left_behind",
     "needs_writing",
+    "old_cookie",
     "open_visit",
     "plain_edits",
     "refuse_cross_site",
     "reset_credentials",
     "save",
+    "server_data",
     "sessions_of",
     "sign_in",
     "sign_out",
+    "still_lives",
     "sweep",
+    "verify",
     "visit_without_session",
     "visit_without_store",
 ]

@@ -10,7 +10,8 @@
             return MyStore(...)
 
 An async store overrides `make_async_store` and `async_beside` of `AsyncStoreContract`. No test is
-written twice: the async ones are the same bodies behind an event loop's thread.
+written twice: the async ones are the same bodies behind an event loop's thread. A store that can be
+watched proves that too, and overrides `cut` if it has connections that a network can cut.
 
 What it cannot prove is durability: that an acknowledged end survives a power cut needs a process
 that is killed. A store's own tests do that.
@@ -25,11 +26,12 @@ from .keeping import Keeping
 from .races import Races
 from .reading import Reading
 from .walk import Walking
+from .watching import Watching
 
 __all__ = ["AsyncStoreContract", "StoreContract"]
 
 
-class StoreContract(Reading, Changing, Ending, Keeping, Walking, Races, Harness):
+class StoreContract(Reading, Changing, Ending, Keeping, Walking, Watching, Races, Harness):
     """Every must, no-op and never of `strongroom.stores.base`, for a synchronous store."""
 
 
