@@ -513,7 +513,7 @@ def _sign_out_everywhere(visit: Visit) -> Flow[int]:
     visit.events += report.events
     visit.leave()
     visit.aborts = None
-    visit.signed_out = True
+    visit.signed_out = visit.forgets_old = True
     return report.ended
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .adoption import Adoption
 from .circumstances import Circumstances, major_version
 from .cookies import CookieSpec, find_cookies
 from .credentials import Credential, Verdict, judge
@@ -69,6 +70,7 @@ class Context:
     now: Callable[[], int]
     cookie: CookieSpec
     pre_cookie: CookieSpec
+    adoption: Adoption | None = None
     locate: Callable[[str], Place] | None = None
     """Where an address seems to be; never raises. None where there is no database."""
     everybody: Population | None = None
@@ -145,6 +147,7 @@ class Visit:
 
     __slots__ = (
         "aborts",
+        "adopted",
         "answer_to_use",
         "attempt",
         "attempt_open",
@@ -157,6 +160,7 @@ class Visit:
         "events",
         "excluded",
         "facts",
+        "forgets_old",
         "identity",
         "issue",
         "lowered",
@@ -209,6 +213,10 @@ class Visit:
         self.clear_cookie = False
         self.tossed = False
         self.signed_out = False
+        self.adopted: str | None = None
+        """The old cookie's value, where this request took another library's session over."""
+        self.forgets_old = False
+        """Whoever asked to be signed out must not come back by an old cookie."""
         self.renew_asked = False
         self.start_allowed = False
         self.unavailable = False

@@ -2,6 +2,7 @@
 
 One module for each thing that people do:
 
+    adopting   another library's session, once
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
     verifying  whether a request decides by the store's own word
@@ -18,6 +19,7 @@ One module for each thing that people do:
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
 """
 
+from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, needs_writing, plain_edits
 from .guarding import (
     cross_site,
@@ -53,6 +55,7 @@ __all__ = [
     "accept_hand_over",
     "account_disabled",
     "admit",
+    "adopt",
     "asks_store",
     "begin_attempt",
     "candidates",
@@ -71,7 +74,9 @@ __all__ = [
     "hand_over",
     "history",
     "keep_history",
+    "left_behind",
     "needs_writing",
+    "old_cookie",
     "open_visit",
     "plain_edits",
     "refuse_cross_site",

@@ -59,7 +59,7 @@ MAX_SUBJECT_LENGTH = 512
 
 def begin_attempt(visit: Visit, subject: str) -> Flow[Attempt]:
     """Before credentials are checked: remember the subject's epoch (P15, E2)."""
-    _check_subject(subject)
+    check_subject(subject)
     ctx = visit.ctx
     began_at = ctx.now()
     epochs: Epochs = yield ReadEpochOp(ctx.keys.subject_key(subject))
@@ -82,7 +82,7 @@ def sign_in(
     check_can_issue(visit)
     yield from verify(visit)
     visit.check_may_start()
-    _check_subject(subject)
+    check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
     proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
     if not proved:
@@ -203,6 +203,7 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     Without a session there is nothing to end; no other session is ever touched (P13).
     """
     check_can_issue(visit)
+    visit.forgets_old = True
     if visit.unavailable:
         raise StoreUnavailable(
             "Nobody can be signed out while the store does not answer.",
@@ -434,7 +435,12 @@ def _signed_in(visit: Visit) -> Identity:
     return visit.identity
 
 
-def _check_subject(subject: object) -> None:
+def check_subject(subject: object) -> None:
+    """Refuse a subject that could not be found again, or is no text.
+
+    Raises:
+        UsageError: it is not text of 1 to 512 characters.
+    """
     if not isinstance(subject, str) or not subject or len(subject) > MAX_SUBJECT_LENGTH:
         raise UsageError(
             "A subject must be text of 1 to 512 characters.",
