@@ -119,7 +119,8 @@ LAYERS = (
     Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),
-    Layer("audit", ours=("core.cookies",), theirs=("httpx",)),
+    Layer("audit", ours=("core.cookies",), theirs=("httpcore",)),
+    Layer("audit.pytest_plugin", ours=("audit",), theirs=("pytest",)),
     Layer(
         "testing",
         ours=("core", "drive", "manager", "session", "adapters", "stores.base", "stores.memory"),
