@@ -37,6 +37,13 @@ ATTEMPT_MAX = HOUR
 """How long checking credentials may take. Epochs of subjects are kept for longer than this, so an
 attempt older than this could miss a "sign out everywhere" and is refused (P15)."""
 
+ADOPTION_MAX = 90 * DAY
+"""How far ahead the cut-off may be until which another library's cookies are adopted."""
+
+EPOCHS_KEPT = ADOPTION_MAX + ATTEMPT_MAX
+"""How long it is remembered that a subject's sessions were all ended: longer than any attempt to
+sign in takes, and than an old cookie counts. It costs a few bytes for each such subject."""
+
 
 class DataSeal(Enum):
     """Who can read session data at rest (P4)."""
@@ -61,9 +68,12 @@ class Routes:
     """Polled by scripts: using them is not activity, so the idle clock goes on (E8)."""
     slow: tuple[str, ...] = ()
     """Their requests may take longer than `grace` to arrive: reuse there ends nothing."""
+    sensitive: tuple[str, ...] = ()
+    """Begin with the store's own word, past any near cache, as every unsafe method does: pages
+    that ask for a recent sign-in (P25, H2)."""
 
     def __post_init__(self) -> None:
-        for group in (self.public, self.excluded, self.passive, self.slow):
+        for group in (self.public, self.excluded, self.passive, self.slow, self.sensitive):
             for path in group:
                 if not path.startswith("/") or path == "/*" or "*" in path.removesuffix("/*"):
                     raise ConfigurationError(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .adoption import Adoption
 from .circumstances import Circumstances, major_version
 from .cookies import CookieSpec, find_cookies
 from .credentials import Credential, Verdict, judge
@@ -69,6 +70,7 @@ class Context:
     now: Callable[[], int]
     cookie: CookieSpec
     pre_cookie: CookieSpec
+    adoption: Adoption | None = None
     locate: Callable[[str], Place] | None = None
     """Where an address seems to be; never raises. None where there is no database."""
     everybody: Population | None = None
@@ -145,6 +147,7 @@ class Visit:
 
     __slots__ = (
         "aborts",
+        "adopted",
         "answer_to_use",
         "attempt",
         "attempt_open",
@@ -157,6 +160,7 @@ class Visit:
         "events",
         "excluded",
         "facts",
+        "forgets_old",
         "identity",
         "issue",
         "lowered",
@@ -177,6 +181,7 @@ class Visit:
         "tossed",
         "unavailable",
         "verdict",
+        "verified",
     )
 
     def __init__(self, ctx: Context, facts: RequestFacts) -> None:
@@ -188,6 +193,8 @@ class Visit:
         self.token: Token | None = None
         """The token that opens the session now: the one presented, or one made in this request."""
         self.verdict: Verdict | None = None
+        self.verified = True
+        """Whether the record is the store's own word of this request, not a near cache's (H2)."""
         self.refusal: EndReason | str | None = None
         """Why a presented cookie did not open a session."""
         self.events: list[Event] = []
@@ -206,6 +213,10 @@ class Visit:
         self.clear_cookie = False
         self.tossed = False
         self.signed_out = False
+        self.adopted: str | None = None
+        """The old cookie's value, where this request took another library's session over."""
+        self.forgets_old = False
+        """Whoever asked to be signed out must not come back by an old cookie."""
         self.renew_asked = False
         self.start_allowed = False
         self.unavailable = False
@@ -279,6 +290,7 @@ class Visit:
     def enter(self, record: Record, identity: Identity, token: Token) -> None:
         """From here on the request is in this session."""
         self.record, self.identity, self.token = record, identity, token
+        self.verified = True
         self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(

@@ -51,6 +51,7 @@ from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, check_size, new_record
 from .signalling import Assessment, assess_sign_in, learn_sign_in, seen_by
+from .verifying import verify
 
 _ATTEMPTS = 4
 MAX_SUBJECT_LENGTH = 512
@@ -58,7 +59,7 @@ MAX_SUBJECT_LENGTH = 512
 
 def begin_attempt(visit: Visit, subject: str) -> Flow[Attempt]:
     """Before credentials are checked: remember the subject's epoch (P15, E2)."""
-    _check_subject(subject)
+    check_subject(subject)
     ctx = visit.ctx
     began_at = ctx.now()
     epochs: Epochs = yield ReadEpochOp(ctx.keys.subject_key(subject))
@@ -79,8 +80,9 @@ def sign_in(
         StoreUnavailable: nothing was changed, or it was undone.
     """
     check_can_issue(visit)
+    yield from verify(visit)
     visit.check_may_start()
-    _check_subject(subject)
+    check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
     proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
     if not proved:
@@ -130,6 +132,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
         SessionEnded: the session ended in the meantime, or its rotations are used up.
     """
     proved = tuple(dict.fromkeys(factors))
+    yield from verify(visit)
     yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
     visit.attempt_open = False
     visit.note(SteppedUp, factors=proved)
@@ -200,6 +203,7 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     Without a session there is nothing to end; no other session is ever touched (P13).
     """
     check_can_issue(visit)
+    visit.forgets_old = True
     if visit.unavailable:
         raise StoreUnavailable(
             "Nobody can be signed out while the store does not answer.",
@@ -431,7 +435,12 @@ def _signed_in(visit: Visit) -> Identity:
     return visit.identity
 
 
-def _check_subject(subject: object) -> None:
+def check_subject(subject: object) -> None:
+    """Refuse a subject that could not be found again, or is no text.
+
+    Raises:
+        UsageError: it is not text of 1 to 512 characters.
+    """
     if not isinstance(subject, str) or not subject or len(subject) > MAX_SUBJECT_LENGTH:
         raise UsageError(
             "A subject must be text of 1 to 512 characters.",
