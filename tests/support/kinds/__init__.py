@@ -85,5 +85,6 @@ _ROWS = (
             }
         ),
     ),
+    Kind("litestar", "Litestar with its plugin", "async def"),
 )
 KINDS = {kind.name: kind for kind in _ROWS}

@@ -130,7 +130,8 @@ class _Shared:
         self.settings = settings
         self.watchdog = Watchdog(settings.timeout / 8)
         self.trouble: psycopg.Error | None = None
-        self.pipelines = psycopg.Pipeline.is_supported()
+        # A PgBouncer of 1.18 was seen to stand still amid pipelined transactions (0030).
+        self.pipelines = psycopg.Pipeline.is_supported() and not settings.is_pooled
 
     def pool_options(self) -> dict[str, Any]:
         settings = self.settings
