@@ -42,26 +42,28 @@ def kept(value: int | float | datetime | timedelta) -> int | float | str:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def age(visit: Visit, expiry: Any, modification: datetime | None) -> int:
+def age(visit: Visit, expiry: object, modification: datetime | None) -> int:
     """Seconds until the session expires if it is not used: its own expiry, or the policy's."""
     longest = ms(visit.ctx.policy.idle_timeout) // 1000
     if not expiry:
         return longest
     if isinstance(expiry, str):
         expiry = datetime.fromisoformat(expiry)
-    if not isinstance(expiry, datetime):
+    if isinstance(expiry, int | float):
         return int(expiry)
-    left = expiry - (modification or _now_like(expiry))
+    if not isinstance(expiry, datetime):
+        return longest
+    left: timedelta = expiry - (modification or _now_like(expiry))
     return left.days * 86400 + left.seconds
 
 
-def date(visit: Visit, expiry: Any, modification: datetime | None) -> datetime:
+def date(visit: Visit, expiry: object, modification: datetime | None) -> datetime:
     """When the session expires if it is not used."""
     if isinstance(expiry, str):
         expiry = datetime.fromisoformat(expiry)
     if isinstance(expiry, datetime):
         return expiry
-    start: datetime = modification or timezone.now()
+    start: datetime = timezone.now() if modification is None else modification
     return start + timedelta(seconds=age(visit, expiry, start))
 
 
@@ -69,9 +71,10 @@ def _now_like(expiry: datetime) -> datetime:
     """Now, with a time zone or without one, as what it is compared with."""
     now: datetime = timezone.now()
     if timezone.is_aware(now) and timezone.is_naive(expiry):
-        return timezone.make_naive(now)
+        now = timezone.make_naive(now)
     return now
 
 
 def _aware(moment: datetime) -> datetime:
-    return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    aware: datetime = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    return aware

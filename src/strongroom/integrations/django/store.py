@@ -272,11 +272,11 @@ class SessionStore(AsyncVariants, SessionBase):
         await self._later("delete", self._delete(session_key))
         self._by_hand_done()
 
-    def exists(self, session_key: str) -> bool:
+    def exists(self, session_key: str | None) -> bool:
         """Whether a session lives under this key."""
         return self._now("exists", flows.is_live(self._visit.ctx, session_key or ""))
 
-    async def aexists(self, session_key: str) -> bool:
+    async def aexists(self, session_key: str | None) -> bool:
         """See `exists`."""
         return await self._later("exists", flows.is_live(self._visit.ctx, session_key or ""))
 
