@@ -107,7 +107,11 @@ LAYERS = (
         ours=(*INTEGRATION, "integrations.asgi", "integrations.starlette"),
         theirs=("fastapi", "starlette"),
     ),
-    Layer("integrations.litestar", ours=(*INTEGRATION, "integrations.asgi"), theirs=("litestar",)),
+    Layer(
+        "integrations.litestar",
+        ours=(*INTEGRATION, "core.data", "integrations.asgi"),
+        theirs=("litestar", "msgspec"),
+    ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
@@ -115,7 +119,8 @@ LAYERS = (
     Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),
-    Layer("audit", ours=("core.cookies",), theirs=("httpx",)),
+    Layer("audit", ours=("core.cookies",), theirs=("httpcore",)),
+    Layer("audit.pytest_plugin", ours=("audit",), theirs=("pytest",)),
     Layer(
         "testing",
         ours=("core", "drive", "manager", "session", "adapters", "stores.base", "stores.memory"),

@@ -58,5 +58,6 @@ _ROWS = (
     Kind("starlette", "Starlette", "async def"),
     Kind("fastapi", "FastAPI with `async def` endpoints", "async def"),
     Kind("fastapi-def", "FastAPI with plain `def` endpoints", "def"),
+    Kind("litestar", "Litestar with its plugin", "async def"),
 )
 KINDS = {kind.name: kind for kind in _ROWS}
