@@ -9,6 +9,7 @@ from __future__ import annotations
 from strongroom.core.cookies import clear_site_data
 from strongroom.core.credentials import (
     NEVER,
+    ChangedBy,
     Credential,
     Verdict,
     confirmation_due,
@@ -99,7 +100,7 @@ def needs_writing(visit: Visit) -> bool:
         and visit.issue is None
         and visit.aborts is None
         and not visit.superseded
-        and (record is None or not (_touch_due(visit, record) or _renewal_due(visit, record)))
+        and (record is None or not _has_duties(visit, record))
         and visit.verdict in (None, Verdict.CURRENT, Verdict.OVERLAP)
     )
 
@@ -236,6 +237,8 @@ def _keep_alive(visit: Visit) -> Flow[None]:
     if _touch_due(visit, record):
         yield from _touch(visit, record)
         yield from _note_use(visit)
+    elif _note_overdue(visit, record):
+        yield from _note_use(visit)
 
 
 def _touch(visit: Visit, record: Record) -> Flow[None]:
@@ -333,6 +336,25 @@ def _reseal(visit: Visit) -> Flow[None]:
             ctx.seal_data(values, record.session_id, token.root),
             ctx.keys.issuing,
         )
+
+
+def _has_duties(visit: Visit, record: Record) -> bool:
+    """Whether activity has something to write: the touch, a renewal, or a note of use."""
+    return _touch_due(visit, record) or _renewal_due(visit, record) or _note_overdue(visit, record)
+
+
+def _note_overdue(visit: Visit, record: Record) -> bool:
+    """Whether a note of use waits for longer than a touch interval, because others do the touching.
+
+    A thief on the old token would otherwise take every touch, and put off the confirmation, and
+    with it being found, for as long as they are the busier one (D1).
+    """
+    credential, clocks, now = record.header.credential, visit.ctx.clocks, visit.opened_at
+    if visit.verdict is not Verdict.CURRENT or credential.changed_by is not ChangedBy.RENEWAL:
+        return False
+    if credential.first_used_at == NEVER:
+        return now >= credential.changed_at + clocks.touch
+    return confirmation_due(credential, now - clocks.touch, clocks.settle)
 
 
 def _touch_due(visit: Visit, record: Record) -> bool:
