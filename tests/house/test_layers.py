@@ -134,7 +134,16 @@ LAYERS = (
     Layer("audit.pytest_plugin", ours=("audit",), theirs=("pytest",)),
     Layer(
         "testing",
-        ours=("core", "drive", "manager", "session", "adapters", "stores.base", "stores.memory"),
+        ours=(
+            "core",
+            "drive",
+            "manager",
+            "running",
+            "session",
+            "adapters",
+            "stores.base",
+            "stores.memory",
+        ),
         theirs=("hypothesis", "pytest"),
     ),
     Layer("cli", ours=ANYTHING, theirs=ANYTHING),
