@@ -9,6 +9,7 @@ from __future__ import annotations
 from strongroom.core.cookies import clear_site_data
 from strongroom.core.credentials import (
     NEVER,
+    ChangedBy,
     Credential,
     Verdict,
     confirmation_due,
@@ -60,6 +61,19 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
     return edits
 
 
+def commit(visit: Visit) -> Flow[bool]:
+    """Outside of any request: keep what was done, as a response that worked would.
+
+    Raises:
+        StoreError, UsageError, SessionEnded: nothing of the data was saved.
+    """
+    yield from _end_stray(visit)
+    written = yield from save(visit)
+    yield from end_superseded(visit)
+    visit.aborts = None
+    return written
+
+
 def abort(visit: Visit) -> Flow[None]:
     """The response failed before it started: a session that it signed in never was (E1)."""
     visit.superseded = []
@@ -99,7 +113,7 @@ def needs_writing(visit: Visit) -> bool:
         and visit.issue is None
         and visit.aborts is None
         and not visit.superseded
-        and (record is None or not (_touch_due(visit, record) or _renewal_due(visit, record)))
+        and (record is None or not _has_duties(visit, record))
         and visit.verdict in (None, Verdict.CURRENT, Verdict.OVERLAP)
     )
 
@@ -236,6 +250,8 @@ def _keep_alive(visit: Visit) -> Flow[None]:
     if _touch_due(visit, record):
         yield from _touch(visit, record)
         yield from _note_use(visit)
+    elif _note_overdue(visit, record):
+        yield from _note_use(visit)
 
 
 def _touch(visit: Visit, record: Record) -> Flow[None]:
@@ -335,8 +351,30 @@ def _reseal(visit: Visit) -> Flow[None]:
         )
 
 
+def _has_duties(visit: Visit, record: Record) -> bool:
+    """Whether activity has something to write: the touch, a renewal, or a note of use."""
+    return _touch_due(visit, record) or _renewal_due(visit, record) or _note_overdue(visit, record)
+
+
+def _note_overdue(visit: Visit, record: Record) -> bool:
+    """Whether a note of use waits for longer than a touch interval, because others do the touching.
+
+    A thief on the old token would otherwise take every touch, and put off the confirmation, and
+    with it being found, for as long as they are the busier one (D1).
+    """
+    credential, clocks, now = record.header.credential, visit.ctx.clocks, visit.opened_at
+    if visit.verdict is not Verdict.CURRENT or credential.changed_by is not ChangedBy.RENEWAL:
+        return False
+    if credential.first_used_at == NEVER:
+        return now >= credential.changed_at + clocks.touch
+    return confirmation_due(credential, now - clocks.touch, clocks.settle)
+
+
 def _touch_due(visit: Visit, record: Record) -> bool:
-    return visit.opened_at - record.header.last_seen >= visit.ctx.clocks.touch
+    interval = visit.ctx.clocks.touch
+    if visit.touch_every is not None:
+        interval = min(interval, visit.touch_every)
+    return visit.opened_at - record.header.last_seen >= interval
 
 
 def _renewal_due(visit: Visit, record: Record) -> bool:
