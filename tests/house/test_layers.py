@@ -51,6 +51,7 @@ INTEGRATION = (
     "core.exchange",
     "core.flows",
     "core.policy",
+    "core.proxies",
     "core.visit",
 )
 # What integrations of synchronous frameworks share, as the ASGI ones share integrations.asgi.
@@ -89,7 +90,7 @@ LAYERS = (
             "telemetry",
         ),
     ),
-    Layer("setup", ours=("core", "keyfile", "manager", "stores.urls")),
+    Layer("setup", ours=("core", "keyfile", "manager", "stores.bridge", "stores.urls")),
     Layer("__main__", ours=("cli",)),
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
@@ -116,14 +117,33 @@ LAYERS = (
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
     Layer("integrations.flask", ours=(*INTEGRATION, *SYNC), theirs=("flask", "werkzeug")),
-    Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
+    # Its asynchronous half shares what ASGI integrations share.
+    Layer(
+        "integrations.django",
+        ours=(*INTEGRATION, *SYNC, "core.data", "core.ops", "core.record", "integrations.asgi"),
+        theirs=("django", "asgiref"),
+    ),
+    Layer(
+        "integrations.django.management",
+        ours=("cli", "core.errors", "integrations.django"),
+        theirs=("django",),
+    ),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),
     Layer("audit", ours=("core.cookies",), theirs=("httpcore",)),
     Layer("audit.pytest_plugin", ours=("audit",), theirs=("pytest",)),
     Layer(
         "testing",
-        ours=("core", "drive", "manager", "session", "adapters", "stores.base", "stores.memory"),
+        ours=(
+            "core",
+            "drive",
+            "manager",
+            "running",
+            "session",
+            "adapters",
+            "stores.base",
+            "stores.memory",
+        ),
         theirs=("hypothesis", "pytest"),
     ),
     Layer("cli", ours=ANYTHING, theirs=ANYTHING),

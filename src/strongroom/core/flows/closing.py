@@ -61,6 +61,19 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
     return edits
 
 
+def commit(visit: Visit) -> Flow[bool]:
+    """Outside of any request: keep what was done, as a response that worked would.
+
+    Raises:
+        StoreError, UsageError, SessionEnded: nothing of the data was saved.
+    """
+    yield from _end_stray(visit)
+    written = yield from save(visit)
+    yield from end_superseded(visit)
+    visit.aborts = None
+    return written
+
+
 def abort(visit: Visit) -> Flow[None]:
     """The response failed before it started: a session that it signed in never was (E1)."""
     visit.superseded = []
@@ -358,7 +371,10 @@ def _note_overdue(visit: Visit, record: Record) -> bool:
 
 
 def _touch_due(visit: Visit, record: Record) -> bool:
-    return visit.opened_at - record.header.last_seen >= visit.ctx.clocks.touch
+    interval = visit.ctx.clocks.touch
+    if visit.touch_every is not None:
+        interval = min(interval, visit.touch_every)
+    return visit.opened_at - record.header.last_seen >= interval
 
 
 def _renewal_due(visit: Visit, record: Record) -> bool:

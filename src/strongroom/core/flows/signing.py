@@ -67,12 +67,19 @@ def begin_attempt(visit: Visit, subject: str) -> Flow[Attempt]:
 
 
 def sign_in(
-    visit: Visit, subject: str, factors: Iterable[str] = ("pwd",), *, pending: bool = False
+    visit: Visit,
+    subject: str,
+    factors: Iterable[str] = ("pwd",),
+    *,
+    pending: bool = False,
+    carry: Iterable[str] | None = None,
 ) -> Flow[None]:
     """Start a new session for the subject and end the one before.
 
     With `pending`, the first of two factors is proved: the session exposes `pending_subject` only,
     lives by its own short clocks, and is completed by signing in again with the second factor.
+    `carry` names data that comes along, where a framework promises it, instead of what the policy
+    names; and then from an earlier session of the same subject too.
 
     Raises:
         SignInOvertaken: the subject's sessions were all ended after this attempt began.
@@ -93,7 +100,8 @@ def sign_in(
         )
     # What looks wrong is judged once, when the sign-in is complete.
     assessment = Assessment() if pending else (yield from assess_sign_in(visit, subject))
-    old, old_identity, carried = visit.record, visit.identity, _carried(visit, subject)
+    old, old_identity = visit.record, visit.identity
+    carried = _carried(visit, subject, None if carry is None else tuple(carry))
     aborts = visit.aborts
     record, identity, token = new_record(
         visit,
@@ -375,16 +383,18 @@ def _end_orphan(visit: Visit, token: Token, subject: str) -> Flow[None]:
         yield from _supersede(visit, token.session_id, identity)
 
 
-def _carried(visit: Visit, subject: str) -> dict[str, bytes]:
-    """What comes along into the new session: the policy's named keys, from nobody else's session.
+def _carried(visit: Visit, subject: str, named: tuple[str, ...] | None) -> dict[str, bytes]:
+    """What comes along into the new session: the named keys, from nobody else's session.
 
     A pending session of the same subject comes along whole: it is one sign-in in two steps.
     """
     identity = visit.identity
     if identity is None or visit.kind is Kind.ANONYMOUS:
-        carried = visit.data.selected(visit.ctx.policy.carry_over)
+        carried = visit.data.selected(visit.ctx.policy.carry_over if named is None else named)
     elif identity.kind is Kind.PENDING and identity.subject == subject:
         carried = visit.data.selected(tuple(visit.data))
+    elif named is not None and identity.subject == subject:
+        carried = visit.data.selected(named)
     else:
         return {}
     check_size(visit, carried, Kind.AUTHENTICATED)

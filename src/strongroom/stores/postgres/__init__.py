@@ -193,7 +193,8 @@ class PostgresStore:
                     carry_out(connection, ear.listen(), pipelines=False)
                     while not op.stopped() and self._lines is lines:
                         if ear.is_time_to_ask(op.heartbeat):
-                            carry_out(connection, ear.ask(), pipelines=False)
+                            with lines.watchdog.guard(connection, ear.deadline):
+                                carry_out(connection, ear.ask(), pipelines=False)
                         wait = ear.wait_for(op.heartbeat)
                         for heard in connection.notifies(timeout=wait, stop_after=1):
                             ear.hear(heard.channel, heard.payload)
@@ -332,7 +333,8 @@ class AsyncPostgresStore:
                 await acarry_out(connection, ear.listen(), pipelines=False)
                 while self._lines is lines:
                     if ear.is_time_to_ask(op.heartbeat):
-                        await acarry_out(connection, ear.ask(), pipelines=False)
+                        with lines.watchdog.guard(connection, ear.deadline):
+                            await acarry_out(connection, ear.ask(), pipelines=False)
                     wait = ear.wait_for(op.heartbeat)
                     async for heard in connection.notifies(timeout=wait, stop_after=1):
                         ear.hear(heard.channel, heard.payload)

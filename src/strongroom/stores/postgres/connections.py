@@ -86,15 +86,19 @@ class Watchdog:
 
     @contextmanager
     def guard(self, connection: AnyConnection, deadline: float) -> Generator[None, None, None]:
-        """Until then, what runs inside has its time."""
+        """Until then, what runs inside has its time. A guard within a guard is the stricter."""
         key = id(connection)
         with self._lock:
+            outer = self._guarded.get(key)
             self._guarded[key] = (deadline, connection)
         try:
             yield
         finally:
             with self._lock:
-                self._guarded.pop(key, None)
+                if outer is None:
+                    self._guarded.pop(key, None)
+                else:
+                    self._guarded[key] = outer
 
     def cut_all(self) -> None:
         """Cut whoever is guarded now: the store is being closed."""
