@@ -14,7 +14,7 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import audit, doctor, explain, init, keys, policy, sessions, store, watch
+from . import audit, bench, doctor, explain, init, keys, policy, sessions, store, watch
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
@@ -28,6 +28,7 @@ COMMANDS: tuple[Command, ...] = (
     *audit.COMMANDS,
     *watch.COMMANDS,
     *explain.COMMANDS,
+    *bench.COMMANDS,
 )
 GROUPS = {
     "init": "the first two minutes of an application",
@@ -39,6 +40,7 @@ GROUPS = {
     "audit": "what an attacker could do, on any site",
     "watch": "what is happening, as it happens",
     "explain": "why something happened",
+    "bench": "how fast it is here",
 }
 _HELP = frozenset({"--help", "-h"})
 
