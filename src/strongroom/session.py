@@ -206,6 +206,14 @@ class Session(MutableMapping[str, Any]):
         flow = flows.sign_in(self._seen(), subject, _factors(amr), pending=pending)
         return self._run("sign_in", flow)
 
+    def adopt(self, subject: str) -> Action[bool]:
+        """Go on with a sign-in that the session system used before vouches for -> whether it did.
+
+        The session is a remembered one: nothing was proved now, so sensitive actions ask anew. No
+        browser whose session here was ended by somebody gets in by this. See docs/moving.
+        """
+        return self._run("adopt", flows.adopt(self._seen(), subject))
+
     def elevate(self, *, amr: str | Iterable[str] = "pwd") -> Action[None]:
         """A factor was proved again, or a further one: the token is rotated at once (ASVS 7.2.4).
 

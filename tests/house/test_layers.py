@@ -107,7 +107,12 @@ LAYERS = (
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
-    Layer("integrations.flask", ours=(*INTEGRATION, *SYNC), theirs=("flask", "werkzeug")),
+    Layer(
+        "integrations.flask",
+        ours=(*INTEGRATION, *SYNC),
+        theirs=("click", "flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
+        lazily=("cli",),
+    ),
     Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),

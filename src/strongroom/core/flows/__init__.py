@@ -5,6 +5,7 @@ One module for each thing that people do:
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
     signing    sign in, elevate, sign out, hand over
+    adopting   a sign-in taken over from the session system used before
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     living     whether an open stream's or socket's session still lives
@@ -15,6 +16,7 @@ One module for each thing that people do:
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
 """
 
+from .adopting import adopt
 from .closing import abort, close_visit, needs_writing, plain_edits
 from .guarding import (
     cross_site,
@@ -50,6 +52,7 @@ __all__ = [
     "accept_hand_over",
     "account_disabled",
     "admit",
+    "adopt",
     "begin_attempt",
     "candidates",
     "check_clock",
