@@ -27,19 +27,24 @@ from .core.events import ClockSkewed, Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
 from .core.ops import Find, Flow, Found
+from .core.places import Place
 from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
+from .core.risk import Population
 from .core.sealing import Aead, Codec, Keyring, Sealer
 from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Action, Done, Session
-from .stores.base import AsyncStore, Store
+from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
+from .telemetry.spikes import SpikeSink
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 SWEEP_INTERVAL = timedelta(minutes=10)
 CLOCK_INTERVAL = timedelta(minutes=1)
@@ -58,6 +63,10 @@ class Settings(TypedDict, total=False):
     policy: SessionPolicy | None
     sinks: Iterable[EventSink] | None
     """Where events go; without any, JSON lines in the logger `strongroom.events`."""
+    locate: Callable[[str], Place] | None
+    """Where an address seems to be, such as a `strongroom.places.PlacesFile`; it never raises."""
+    everybody: Population | None
+    """Everybody's habits, which the risk of a sign-in is measured by; None measures none."""
     clock: Callable[[], int]
     entropy: Callable[[int], bytes]
     aead: Aead
@@ -73,6 +82,8 @@ class _Manager:
         keys: KeySource,
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
+        locate: Callable[[str], Place] | None = None,
+        everybody: Population | None = None,
         clock: Callable[[], int] = system_clock,
         entropy: Callable[[int], bytes] = system_entropy,
         aead: Aead | None = None,
@@ -81,7 +92,10 @@ class _Manager:
         self.policy = policy or SessionPolicy()
         self.clock = clock
         self._entropy = entropy
-        self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
+        self._sinks = _default_sinks() if sinks is None else tuple(sinks)
+        self._locate = locate
+        self._everybody = everybody or Population()
+        self._uses = UsesOfSessions()
         self._sealer = Sealer(aead or AesGcm(), entropy)
         self._codec = codec or MsgpackCodec()
         self._keys = _key_source(keys)
@@ -137,6 +151,12 @@ class _Manager:
             raise error
         return public
 
+    def _bounded(self, store: S) -> S:
+        """The store; one that may answer from memory is told how old an answer may be (H3)."""
+        if isinstance(store, Near):
+            store.keep_within(self.policy.max_staleness.total_seconds())
+        return store
+
     def _skew_told(self, skewed: ClockSkewed | None) -> int:
         if skewed is None:
             return 0
@@ -172,6 +192,9 @@ class _Manager:
             now=self.clock,
             cookie=session_cookie,
             pre_cookie=pre_cookie,
+            locate=self._locate,
+            everybody=self._everybody,
+            uses=self._uses,
         )
 
 
@@ -184,7 +207,7 @@ class SessionManager(_Manager):
 
     def __init__(self, store: Store, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
 
     def __enter__(self) -> SessionManager:
         self.start()
@@ -299,7 +322,7 @@ class AsyncSessionManager(_Manager):
 
     def __init__(self, store: AsyncStore, **settings: Unpack[Settings]) -> None:
         super().__init__(**settings)
-        self.store = store
+        self.store = self._bounded(store)
         self._started = False
         self._starting: asyncio.Lock | None = None
         self._housekeeping: asyncio.Task[None] | None = None
@@ -497,6 +520,12 @@ def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Fl
     report = yield from flows.credentials_changed(visit)
     # The visit carries these events already.
     return Report(report.ended)
+
+
+def _default_sinks() -> tuple[EventSink, ...]:
+    """JSON lines in the log, and the spikes among them."""
+    log = LoggingSink()
+    return log, SpikeSink(log)
 
 
 def _key_source(keys: KeySource) -> Callable[[], Keyring]:

@@ -18,6 +18,7 @@ from .core.csrf_tokens import csrf_input
 from .core.errors import SignInRequired, StepUpRequired
 from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
 from .core.flows.listing import Report, SessionInfo, moment
+from .core.flows.signalling import judge_use, seen_by
 from .core.flows.signing import check_can_issue
 from .core.ops import Flow, Touch
 from .core.policy import ms
@@ -146,7 +147,8 @@ class Session(MutableMapping[str, Any]):
     def acr(self) -> str | None:
         """The level of assurance, derived from the factors by the policy's table."""
         visit = self._seen()
-        return visit.ctx.policy.acr.derive(visit.factors, visit.kind is Kind.REMEMBERED)
+        weak = visit.kind is Kind.REMEMBERED or visit.is_doubtful
+        return visit.ctx.policy.acr.derive(visit.factors, weak)
 
     @property
     def device(self) -> str:
@@ -342,6 +344,7 @@ class Session(MutableMapping[str, Any]):
     ) -> Satisfied | Challenge:
         """Whether a factor was proved recently and strongly enough (RFC 9470, P25)."""
         visit = self._seen()
+        judge_use(visit)
         requirement = Requirement(max_age=None if max_age is None else ms(max_age), acr=acr)
         return ask(
             requirement,
@@ -350,6 +353,7 @@ class Session(MutableMapping[str, Any]):
             visit.ctx.policy.acr,
             visit.kind is Kind.REMEMBERED,
             skew=ms(visit.ctx.policy.max_skew),
+            doubtful=visit.is_doubtful,
         )
 
     def require_sign_in(self) -> str:
@@ -446,7 +450,7 @@ class Authenticating:
         # A sign-in takes this mark away; whatever else happened in between, nobody got in.
         if visit.attempt_open:
             visit.attempt_open = False
-            visit.note(LoginFailed, session_id=None, subject=self._subject)
+            visit.note(LoginFailed, session_id=None, subject=self._subject, seen=seen_by(visit))
 
 
 def _begin(visit: Visit, subject: str | None) -> Flow[None]:

@@ -114,15 +114,15 @@ def test_no_two_tables_share_a_key() -> None:
         for name in ("envelope", "data", "server_data", "history", "csrf", "pre_session"):
             derived += getattr(keys, name).values()
         derived += [*keys.tokens.token.values(), *keys.tokens.successor.values()]
-        derived += [keys.index, keys.shard, keys.mask]
+        derived.append(keys.index)
     assert len(set(derived)) == len(derived)
     assert all(len(each) == 32 for each in derived)
 
 
 def test_the_stores_keys_do_not_change_with_the_others() -> None:
-    """Index, shard and identity are fixed for the life of a store (A3)."""
+    """Index and identity are fixed for the life of a store (A3)."""
     one, other = unlocked(a_key(1)), unlocked(a_key(2))
-    for name in ("index", "shard", "mask", "store_identity"):
+    for name in ("index", "store_identity"):
         assert getattr(one, name) == getattr(other, name)
     assert len(one.store_identity) == 16
     elsewhere = a_keyring().__class__("test", b"t" * 32, (a_key(1),)).unlock(NOW)
@@ -155,6 +155,7 @@ def test_all_session_ids_of_a_subject_hide_one_shard(random: bytes, subject: str
     session_id = keys.session_id(subject, random)
     assert session_id[2:] == random[2:]
     assert keys.shard_of(session_id) == keys.shard_of(keys.session_id(subject, b"\x00" * 16))
+    assert keys.shard_of(session_id) == keys.subject_key(subject)[:2]
     assert keys.session_id(None, random) == random
 
 
@@ -164,6 +165,13 @@ def test_masked_shards_look_unrelated() -> None:
     ids = [keys.session_id("alice", n.to_bytes(16, "big")) for n in range(100)]
     assert len({each[:2] for each in ids}) > 90
     assert len({keys.shard_of(each) for each in ids}) == 1
+
+
+def test_only_the_store_can_unmask_a_shard() -> None:
+    """Under another store's identity the ids of one subject are as unrelated as they look (B)."""
+    keys, other = unlocked(), unlocked(realm="other")
+    ids = [keys.session_id("alice", n.to_bytes(16, "big")) for n in range(100)]
+    assert len({other.shard_of(each) for each in ids}) > 90
 
 
 PARTS = st.lists(st.binary(max_size=3) | st.text(max_size=3), max_size=4)

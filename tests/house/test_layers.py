@@ -71,7 +71,7 @@ LAYERS = (
     Layer("stores.bridge", ours=STORE),
     Layer("stores.memory", ours=STORE),
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
-    Layer("stores.valkey", ours=STORE, theirs=("redis",)),
+    Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
     Layer("stores.near_cache", ours=STORE),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),

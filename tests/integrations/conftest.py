@@ -10,9 +10,54 @@ from typing import Any
 
 import pytest
 
-from tests.support.site import KINDS, STORES, Everything, MakeSite, Site
+from tests.support.kinds import CAPABILITIES, KINDS
+from tests.support.site import STORES, Everything, MakeSite, Site
 
-_QUICK = {("asgi", "memory"), ("fastapi", "memory"), ("fastapi-def", "sqlite")}
+QUICK = {("asgi", "memory"), ("fastapi", "memory"), ("fastapi-def", "sqlite")}
+"""Three differ in everything that can make a difference; all others run with the slow ones."""
+EVERY_SCENARIO = {
+    "memory": frozenset(KINDS),
+    "sqlite": frozenset({"asgi", "starlette", "fastapi", "fastapi-def"}),
+}
+"""On which kinds a store meets every scenario. On the others it meets those marked `everywhere`:
+a store does not see what kind of application asks, so those are enough to show that they fit."""
+
+
+def varieties(scenario: pytest.Item) -> list[tuple[str, str]]:
+    """The kinds and stores that a scenario runs on, by its marks."""
+    needs = named(scenario, "needs")
+    assert needs <= CAPABILITIES.keys(), f"no such capability: {needs - CAPABILITIES.keys()}"
+    everywhere = scenario.get_closest_marker("everywhere") is not None
+    return [
+        (kind.name, store)
+        for kind in KINDS.values()
+        for store in STORES
+        if store in (named(scenario, "stores") or STORES)
+        and all(map(kind.can, needs))
+        and (everywhere or kind.name in EVERY_SCENARIO[store])
+    ]
+
+
+def named(scenario: pytest.Item, mark: str) -> frozenset[str]:
+    """What a scenario's marks of one name list."""
+    return frozenset(each for found in scenario.iter_markers(mark) for each in found.args)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a scenario on every kind that can do what it needs, and on the stores that fit."""
+    if "variety" not in metafunc.fixturenames:
+        return
+    metafunc.parametrize(
+        "variety",
+        [
+            pytest.param(
+                each,
+                id="-".join(each),
+                marks=[] if each in QUICK else [pytest.mark.slow],
+            )
+            for each in varieties(metafunc.definition)
+        ],
+    )
 
 
 @pytest.fixture
@@ -31,24 +76,6 @@ def everything() -> Iterator[Everything]:
     yield handler
     root.removeHandler(handler)
     root.setLevel(level)
-
-
-@pytest.fixture(
-    params=[
-        # Three differ in everything that can make a difference; all eight run with the slow ones.
-        pytest.param(
-            (kind, store),
-            id=f"{kind}-{store}",
-            marks=[] if (kind, store) in _QUICK else [pytest.mark.slow],
-        )
-        for kind in KINDS
-        for store in STORES
-    ]
-)
-def variety(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """How the application is written, and where its sessions are kept."""
-    chosen: tuple[str, str] = request.param
-    return chosen
 
 
 @pytest.fixture

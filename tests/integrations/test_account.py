@@ -32,6 +32,7 @@ async def test_the_list_says_where_somebody_is_signed_in(site: Site):
     assert len(first["id"]) == 32
 
 
+@pytest.mark.everywhere
 async def test_one_session_can_be_ended_from_another(site: Site):
     """By its public id, and only one's own (P16, P17)."""
 
@@ -117,6 +118,7 @@ async def test_a_disabled_account_has_nothing_left(site: Site):
     assert site.only(AccountDisabled).subject == "alice"
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("at_limit", list(AtLimit))
 async def test_the_number_of_sessions_is_limited(new_site: MakeSite, at_limit: AtLimit):
     """Refuse, evict the oldest, or evict the least recently used; in one step (ASVS 7.1.2)."""
@@ -191,6 +193,7 @@ def put_hand_over(site: Site) -> None:
         await call.session.accept_hand_over(call.query["code"])
 
 
+@pytest.mark.everywhere
 async def test_a_session_is_handed_over_once(site: Site):
     """To a linked session of its own, with the same factors and the same deadline (D7)."""
     put_hand_over(site)

@@ -126,6 +126,7 @@ async def test_forms_work_under_no_referrer(site: Site):
     assert (await alice.post("/set?e=f", headers=null)).status == 403
 
 
+@pytest.mark.everywhere
 async def test_an_urlencoded_body_is_searched_and_given_back_whole(site: Site):
     """Byte for byte, however it was cut into pieces (P19)."""
     alice = await site.signed_in()

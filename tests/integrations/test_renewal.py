@@ -55,6 +55,7 @@ async def test_data_opens_with_every_renewed_token(site: Site):
     assert site.store.counts["replace"] == 0
 
 
+@pytest.mark.everywhere
 async def test_parallel_requests_get_the_same_successor(site: Site):
     """A page and its twelve requests, all with the old token (P11)."""
     alice = await due(site)
@@ -215,6 +216,7 @@ async def test_renew_can_be_asked_for(site: Site):
 # P12: reuse.
 
 
+@pytest.mark.everywhere
 async def test_a_thief_who_comes_late_ends_the_session_and_is_told_of(site: Site):
     """A retired token after grace and confirmation: the session ends, with its type (P12, D)."""
     alice = await due(site)
@@ -313,10 +315,12 @@ async def test_one_token_from_two_places_is_a_signal(site: Site):
     assert site.only(TwoPlaces).address == "198.51.100.9"
 
 
+@pytest.mark.stores("memory")
 async def test_a_store_that_lost_a_renewal_adopts_what_the_client_holds(site: Site):
-    """After a failover the next token is known, so nobody is signed out (D, P11)."""
-    if site.folder is not None:
-        pytest.skip("allowed: only the memory store can be set back to an older state")
+    """After a failover the next token is known, so nobody is signed out (D, P11).
+
+    On the memory store, which is the one that can be set back to an older state.
+    """
     memory = site.store.real.store  # type: ignore[attr-defined]
     alice = await due(site)
     backup = memory.snapshot()

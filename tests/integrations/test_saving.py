@@ -65,6 +65,7 @@ async def test_a_deletion_and_a_write_both_survive(site: Site):
     assert await site.data(alice) == {"cart": "book", "language": "de"}
 
 
+@pytest.mark.everywhere
 async def test_twelve_writers_at_once_all_survive(site: Site):
     """Each of a page's dozen requests keeps its own key (P7)."""
     gate = Gate()
@@ -142,6 +143,7 @@ async def test_merging_lets_the_later_writer_win(site: Site):
     assert await site.data(alice) == {"cart": "book"}
 
 
+@pytest.mark.everywhere
 async def test_a_change_inside_a_list_or_dict_is_saved(site: Site):
     """Nobody has to set a flag (TRAPS 25)."""
 
@@ -192,6 +194,7 @@ async def test_two_first_writes_without_a_cookie_make_two_sessions(site: Site):
 # P8, P13: reading costs a read.
 
 
+@pytest.mark.everywhere
 @pytest.mark.parametrize("path", ["/", "/nothing"])
 async def test_a_read_only_request_costs_one_read_and_sets_no_cookie(site: Site, path: str):
     """Within the touch interval nothing is written (P8, P13)."""
@@ -385,6 +388,7 @@ async def test_data_survives_however_it_is_sealed(new_site: MakeSite, seal: Data
     assert b"alice" not in stored
 
 
+@pytest.mark.needs("background")
 async def test_after_the_response_began_a_new_session_cannot_start(site: Site):
     """The cookie that would open it cannot be set any more, and that is said (E1)."""
     told: list[Exception] = []
@@ -397,15 +401,9 @@ async def test_after_the_response_began_a_new_session_cannot_start(site: Site):
             told.append(error)
         done.set()
 
-    if site.kind == "asgi":
-        pytest.skip("allowed: raw ASGI has no background tasks")
-
     @site.page("/later")
     async def later(call):
-        from starlette.background import BackgroundTask
-        from starlette.responses import Response
-
-        return Response("ok", background=BackgroundTask(after, call.session))
+        return Reply(b"ok", after=lambda: after(call.session))
 
     site.store.reset()
     await site.browser().goto("/later")

@@ -29,6 +29,7 @@ def session_id(token: str | None) -> bytes:
     return base64.urlsafe_b64decode(token)[7:23]
 
 
+@pytest.mark.everywhere
 async def test_a_planted_anonymous_session_is_worth_nothing_after_sign_in(site: Site):
     """Fixation: the attacker's own session in the victim's browser (P10)."""
     attacker = site.browser()
@@ -81,6 +82,7 @@ async def test_only_named_keys_are_carried_over_from_a_visitor(new_site: MakeSit
     assert await site.data(browser) == {}
 
 
+@pytest.mark.everywhere
 async def test_elevation_kills_the_old_token_at_once(site: Site):
     """A thief who has the cookie from before is out, quietly, and nobody is alarmed (P10, D2)."""
     alice = await site.signed_in()
@@ -155,6 +157,7 @@ async def test_somebody_elses_orphan_is_left_alone(site: Site):
     assert await site.who(bob) == "bob"
 
 
+@pytest.mark.everywhere
 async def test_a_pending_session_shows_its_pending_subject_only(site: Site):
     """Not signed in, not listed, short-lived, and completed by a second factor (C5)."""
     browser = site.browser()

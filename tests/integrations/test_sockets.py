@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from starlette.responses import StreamingResponse
 
 from strongroom import SessionPolicy
 from strongroom.core.errors import SessionReadOnly, UsageError
@@ -19,7 +17,7 @@ from strongroom.testing.clock import START
 from tests.support.browser import Browser, Socket
 from tests.support.site import HOUR, KEYS, MINUTE, MakeSite, Site
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.needs("websockets")]
 
 QUICK = SessionPolicy(max_staleness=timedelta(milliseconds=10))
 
@@ -260,81 +258,3 @@ async def test_no_socket_is_opened_while_the_store_is_down(site: Site):
     site.store.down = True
     socket = alice.socket("/chat")
     assert await socket.opened() is False
-
-
-# Streams of server-sent events.
-
-
-def put_stream(site: Site, ticks: AsyncIterator[bytes]) -> None:
-    """A stream of these ticks, on every kind of application."""
-    if site.kind == "asgi":
-        pytest.skip("allowed: raw applications stream in tests of their own")
-
-    @site.page("/stream")
-    async def stream(call):
-        assert call.session.subject == "alice"
-        return StreamingResponse(ticks, media_type="text/event-stream")
-
-
-async def endless(every: float) -> AsyncIterator[bytes]:
-    """Ticks until somebody stops it."""
-    while True:
-        yield b"data: tick\n\n"
-        await asyncio.sleep(every)
-
-
-@pytest.mark.parametrize("every", [0.005, 3600.0], ids=["busy", "quiet"])
-@pytest.mark.parametrize("spec", ["2.3", "2.4"])
-async def test_a_stream_is_cut_when_its_session_ends(site: Site, every: float, spec: str):
-    """Also where nothing is being sent at that moment (P16)."""
-    put_stream(site, endless(every))
-    alice = await site.signed_in()
-    alice.spec_version = spec
-    pending = alice.begin("/stream")
-    await asyncio.wait_for(pending.started.wait(), 5)
-    await asyncio.sleep(0.03)
-    assert pending.so_far().body.startswith(b"data: tick")
-    assert not pending.complete.is_set()
-    await site.manager.end_all_of("alice")
-    await asyncio.wait_for(pending.complete.wait(), 5)
-    if every > 1 and spec == "2.4":
-        await pending.cancel()  # Such an application learns at its next tick that nobody listens.
-    await asyncio.wait_for(asyncio.gather(pending.task, return_exceptions=True), 5)
-
-
-async def test_a_stream_that_ends_by_itself_is_not_touched(site: Site):
-    """And leaves no tasks behind (P16)."""
-
-    async def three() -> AsyncIterator[bytes]:
-        for _ in range(3):
-            yield b"data: tick\n\n"
-
-    put_stream(site, three())
-    alice = await site.signed_in()
-    await site.who(alice)
-    before = len(asyncio.all_tasks())
-    response = await alice.goto("/stream")
-    assert response.body == b"data: tick\n\n" * 3
-    assert response.error is None
-    await asyncio.sleep(0.05)
-    assert len(asyncio.all_tasks()) <= before
-
-
-async def test_what_a_stream_assigns_while_it_runs_is_saved(site: Site):
-    """A session that began before the response takes data to the end of it (E1)."""
-
-    async def assigning(session: Any) -> AsyncIterator[bytes]:
-        yield b"one"
-        session["late"] = True
-        yield b"two"
-
-    if site.kind == "asgi":
-        pytest.skip("allowed: raw applications stream in tests of their own")
-
-    @site.page("/late")
-    async def late(call):
-        return StreamingResponse(assigning(call.session))
-
-    alice = await site.signed_in()
-    assert (await alice.goto("/late")).body == b"onetwo"
-    assert await site.data(alice) == {"late": True}

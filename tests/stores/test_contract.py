@@ -13,8 +13,12 @@ import pytest
 from strongroom.stores.base import AsyncStore, Store
 from strongroom.stores.bridge import AsyncBridge, WatchableBridge
 from strongroom.stores.memory import MemoryStore
+from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.testing.contract import AsyncStoreContract, StoreContract
+
+BRISK = Limits(max_staleness=0.1)
+"""A near cache whose channel proves its life forty times a second."""
 
 
 class Quick:
@@ -82,6 +86,24 @@ class TestBridgedSQLiteStore(OnDisk, Quick, AsyncStoreContract):
     def async_beside(self, store: AsyncStore) -> AsyncStore:
         assert isinstance(store, AsyncBridge)
         return AsyncBridge(self.at(self.files[id(store.store)]))
+
+
+class TestNearCache(Quick, StoreContract):
+    """A near cache in front of it answers as the store itself (H3)."""
+
+    def make_store(self) -> Store:
+        return NearCache(MemoryStore(), BRISK)
+
+    def cut(self, store: Store) -> None:
+        assert isinstance(store, NearCache)
+        store.store.close()
+
+
+class TestAsyncNearCache(Quick, AsyncStoreContract):
+    """The same, as asynchronous code sees it."""
+
+    def make_async_store(self) -> AsyncStore:
+        return AsyncNearCache(WatchableBridge(MemoryStore()), BRISK)
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
-"""One small web site in four kinds: raw ASGI, Starlette, FastAPI `async def` and FastAPI `def`.
+"""A small web site of any kind, its manager, its store, its clock, and all that it ever said.
 
-A test writes each page once, as a coroutine function that takes a `Call`. In the `def` kind the
-same code runs in a worker thread, where every action of a session is done when it returns, so no
-page ever waits for an event loop there. The store counts what it is asked and can be switched off;
-at the end of every scenario `Site.audit` looks for session tokens wherever they must not be (P5).
+A test writes each page once, as a coroutine function that takes a `Call` (`pages`), and the kinds
+of applications make a site of them (`kinds`). The store counts what it is asked and can be switched
+off (`watched`); at the end of every scenario `Site.audit` looks for session tokens wherever they
+must not be (P5).
 """
 
 from __future__ import annotations
@@ -11,138 +11,27 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qsl
 
-from fastapi import Depends, FastAPI
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response as StarletteResponse
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
-
-from strongroom import Keyring, Session, SessionPolicy, open_async_store
-from strongroom.core.errors import StoreUnavailable
+from strongroom import Keyring, SessionPolicy, open_async_store
 from strongroom.core.events import Event as AnyEvent
-from strongroom.integrations.asgi import SessionMiddleware
-from strongroom.integrations.fastapi import CurrentSession
-from strongroom.integrations.starlette import session_of
 from strongroom.keyfile import generate
-from strongroom.manager import AsyncSessionManager
-from strongroom.stores.base import AsyncStore
+from strongroom.manager import AsyncSessionManager, SessionManager
+from strongroom.stores.base import AsyncStore, Store
 from strongroom.testing import FrozenClock
 from strongroom.testing.clock import START
 
 from .browser import Browser, Response
+from .kinds import KINDS
+from .pages import PAGES, Call, Page, Reply, SocketPage, Talk
+from .watched import Blocking, Watched
 
-KINDS = ("asgi", "starlette", "fastapi", "fastapi-def")
 STORES = ("memory", "sqlite")
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-READING = frozenset({"find", "read_epoch", "list_subject", "read_history"})
-HOUSEKEEPING = frozenset({"open", "close", "sweep", "read_clock"})
 KEYS = generate("tests", START)
 MINUTE = 60_000
 HOUR = 60 * MINUTE
-
-
-@dataclass
-class Reply:
-    """A response by hand; `chunks` makes a stream of it."""
-
-    body: bytes = b""
-    status: int = 200
-    headers: list[tuple[str, str]] = field(default_factory=list)
-
-
-@dataclass
-class Call:
-    """What a page is called with."""
-
-    session: Session
-    method: str
-    path: str
-    query: dict[str, str]
-    body: bytes
-    scope: Any
-
-    @property
-    def form(self) -> dict[str, str]:
-        """The urlencoded form."""
-        return dict(parse_qsl(self.body.decode("latin-1")))
-
-
-Page = Callable[[Call], Awaitable[Any]]
-SocketPage = Callable[["Talk"], Awaitable[None]]
-
-
-class Talk:
-    """A WebSocket as a socket page sees it."""
-
-    def __init__(self, session: Session, receive: Any, send: Any) -> None:
-        self.session = session
-        self._receive = receive
-        self._send = send
-
-    async def accept(self) -> None:
-        """Take the handshake."""
-        message = await self._receive()
-        assert message["type"] == "websocket.connect"
-        await self._send({"type": "websocket.accept"})
-
-    async def hear(self) -> str | None:
-        """The next text, or None when the client has gone."""
-        message = await self._receive()
-        return message.get("text") if message["type"] == "websocket.receive" else None
-
-    async def say(self, text: str) -> None:
-        """Send a text."""
-        await self._send({"type": "websocket.send", "text": text})
-
-
-class Watched:
-    """A store that counts what it is asked, can be down, and can wait or fail at an op."""
-
-    def __init__(self, store: AsyncStore) -> None:
-        self.real = store
-        self.counts: Counter[str] = Counter()
-        self.down = False
-        self.before: dict[str, Callable[[Any], Awaitable[None]]] = {}
-        self.after: dict[str, Callable[[Any], Awaitable[None]]] = {}
-
-    def __getattr__(self, verb: str) -> Any:
-        real = getattr(self.real, verb)
-
-        async def call(*arguments: Any) -> Any:
-            self.counts[verb] += 1
-            if self.down and verb not in HOUSEKEEPING:
-                raise StoreUnavailable("The store does not answer.", why="A test says so.")
-            if verb in self.before:
-                await self.before[verb](*arguments)
-            answer = await real(*arguments)
-            if verb in self.after:
-                await self.after[verb](*arguments)
-            return answer
-
-        return call
-
-    def reset(self) -> None:
-        """Count from zero."""
-        self.counts.clear()
-
-    @property
-    def asked(self) -> dict[str, int]:
-        """What it was asked since `reset`, housekeeping and histories left out."""
-        left_out = {*HOUSEKEEPING, "append"}
-        return {verb: count for verb, count in self.counts.items() if verb not in left_out}
-
-    @property
-    def written(self) -> dict[str, int]:
-        """The writes among `asked`."""
-        return {verb: count for verb, count in self.asked.items() if verb not in READING}
 
 
 class Site:
@@ -160,12 +49,12 @@ class Site:
         real_store: AsyncStore | None = None,
         **settings: Any,
     ) -> None:
-        self.kind = kind
+        self.kind = KINDS[kind]
         self.clock = clock or FrozenClock()
         self.folder = folder
         self.store = Watched(real_store or open_async_store(url))
         self.events: list[AnyEvent] = []
-        self.pages: dict[str, Page] = dict(_PAGES)
+        self.pages: dict[str, Page] = dict(PAGES)
         self.sockets: dict[str, SocketPage] = {}
         self.browsers: list[Browser] = []
         self.manager = AsyncSessionManager(
@@ -176,7 +65,16 @@ class Site:
             sinks=[self.events.append],
             **settings,
         )
-        self.app = _APPS[kind](self)
+        self._settings: dict[str, Any] = {"keys": keys, "policy": policy, **settings}
+        self.app = self.kind.build(self)
+
+    @property
+    def sync_manager(self) -> SessionManager:
+        """A synchronous manager on the same store, for frameworks that know no event loop."""
+        store = Blocking(self.store, self.manager.start)
+        return SessionManager(
+            cast(Store, store), clock=self.clock, sinks=[self.events.append], **self._settings
+        )
 
     def page(self, path: str) -> Callable[[Page], Page]:
         """Put a page up."""
@@ -343,223 +241,6 @@ class Everything(logging.Handler):
 
 MakeSite = Callable[..., Awaitable[Site]]
 """What the fixture `new_site` gives: a site with the settings named."""
-
-
-# The standard pages.
-
-
-async def whoami(call: Call) -> Any:
-    """Everything that a session says of itself."""
-    session = call.session
-    return {
-        "subject": session.subject,
-        "pending": session.pending_subject,
-        "id": session.session_id,
-        "data": dict(session),
-        "unavailable": session.unavailable,
-    }
-
-
-async def _sign_in(call: Call) -> Any:
-    form = call.form
-    amr = form.get("amr", "pwd").split()
-    async with call.session.authenticating(form["subject"]):
-        if form.get("password", "right") == "right":
-            await call.session.sign_in(form["subject"], amr=amr, pending="pending" in form)
-    return {"subject": call.session.subject}
-
-
-async def _sign_out(call: Call) -> Any:
-    await call.session.sign_out()
-
-
-async def _everywhere(call: Call) -> Any:
-    return await call.session.sign_out_everywhere()
-
-
-async def _elevate(call: Call) -> Any:
-    await call.session.elevate(amr=call.query.get("amr", "otp"))
-
-
-async def _set(call: Call) -> Any:
-    for key, value in call.query.items():
-        call.session[key] = value
-
-
-async def _nothing(call: Call) -> Any:
-    return "nothing to do with sessions"
-
-
-async def _list(call: Call) -> Any:
-    listed = await call.session.sessions(include_ended="all" in call.query)
-    return [
-        {
-            "id": each.session_id,
-            "current": each.current,
-            "device": each.device,
-            "address": each.address,
-            "last_seen": each.last_seen.timestamp() * 1000,
-            "reason": None if each.end_reason is None else each.end_reason.value,
-        }
-        for each in listed
-    ]
-
-
-async def _history(call: Call) -> Any:
-    return await call.session.history()
-
-
-async def _token(call: Call) -> Any:
-    return call.session.csrf_token(call.query.get("form", ""))
-
-
-async def _echo(call: Call) -> Any:
-    return Reply(call.body, headers=[("content-type", "application/octet-stream")])
-
-
-_PAGES: dict[str, Page] = {
-    "/": whoami,
-    "/sign-in": _sign_in,
-    "/sign-out": _sign_out,
-    "/sign-out-everywhere": _everywhere,
-    "/elevate": _elevate,
-    "/set": _set,
-    "/nothing": _nothing,
-    "/sessions": _list,
-    "/history": _history,
-    "/token": _token,
-    "/echo": _echo,
-}
-
-
-# The four kinds.
-
-
-def _as_reply(answered: Any) -> Reply:
-    if isinstance(answered, Reply):
-        return answered
-    headers = [("content-type", "application/json")]
-    return Reply(json.dumps(answered).encode(), headers=headers)
-
-
-def _asgi(site: Site) -> Any:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            for done in ("startup", "shutdown"):
-                assert (await receive())["type"] == f"lifespan.{done}"
-                await send({"type": f"lifespan.{done}.complete"})
-        elif scope["type"] == "websocket":
-            await site.sockets[scope["path"]](Talk(scope["session"], receive, send))
-        else:
-            body = await _whole_body(receive)
-            call = _call(scope, scope["session"], body)
-            reply = _as_reply(await site.pages[scope["path"]](call))
-            headers = [(k.encode(), v.encode("latin-1")) for k, v in reply.headers]
-            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            await send({"type": "http.response.body", "body": reply.body})
-
-    return SessionMiddleware(app, manager=site.manager)
-
-
-async def _whole_body(receive: Any) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        body += bytes(message.get("body", b""))
-        if not message.get("more_body", False):
-            return body
-
-
-def _call(scope: Any, session: Session, body: bytes) -> Call:
-    query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-    return Call(session, scope["method"], scope["path"], query, body, scope)
-
-
-def _response(answered: Any) -> StarletteResponse:
-    if isinstance(answered, StarletteResponse):
-        return answered
-    reply = _as_reply(answered)
-    response = StarletteResponse(reply.body, reply.status)
-    response.raw_headers += [(k.encode(), v.encode("latin-1")) for k, v in reply.headers]
-    return response
-
-
-async def _talk(site: Site, socket: WebSocket) -> None:
-    await site.sockets[socket.scope["path"]](
-        Talk(cast(Session, socket.session), socket.receive, socket.send)
-    )
-
-
-def _starlette(site: Site) -> Any:
-    async def endpoint(request: Request) -> StarletteResponse:
-        call = _call(request.scope, session_of(request), await request.body())
-        return _response(await site.pages[request.scope["path"]](call))
-
-    async def talk(socket: WebSocket) -> None:
-        await _talk(site, socket)
-
-    app = Starlette(
-        routes=[
-            Route("/{path:path}", endpoint, methods=METHODS),
-            WebSocketRoute("/{path:path}", talk),
-        ]
-    )
-    app.add_middleware(SessionMiddleware, manager=site.manager)
-    return app
-
-
-def _fastapi(site: Site) -> Any:
-    app = FastAPI()
-
-    @app.api_route("/{path:path}", methods=METHODS)
-    async def endpoint(request: Request, session: CurrentSession) -> Any:
-        call = _call(request.scope, session, await request.body())
-        return _response(await site.pages[request.scope["path"]](call))
-
-    return _finished(app, site)
-
-
-def _fastapi_def(site: Site) -> Any:
-    app = FastAPI()
-
-    async def whole_body(request: Request) -> bytes:
-        return await request.body()
-
-    @app.api_route("/{path:path}", methods=METHODS)
-    def endpoint(
-        request: Request, session: CurrentSession, body: bytes = Depends(whole_body)
-    ) -> Any:
-        call = _call(request.scope, session, body)
-        return _response(in_thread(site.pages[request.scope["path"]](call)))
-
-    return _finished(app, site)
-
-
-def _finished(app: FastAPI, site: Site) -> Any:
-    @app.websocket("/{path:path}")
-    async def talk(socket: WebSocket) -> None:
-        await _talk(site, socket)
-
-    app.add_middleware(SessionMiddleware, manager=site.manager)
-    return app
-
-
-def in_thread(page: Awaitable[Any]) -> Any:
-    """Run a page to its end where nothing may have to wait for an event loop."""
-    work = cast("Coroutine[Any, Any, Any]", page)
-    try:
-        waits_for = work.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError(f"in a plain `def` nothing waits, but this did: {waits_for!r}")
-
-
-_APPS: dict[str, Callable[[Site], Any]] = {
-    "asgi": _asgi,
-    "starlette": _starlette,
-    "fastapi": _fastapi,
-    "fastapi-def": _fastapi_def,
-}
 
 
 __all__ = [

@@ -21,7 +21,9 @@ from .errors import ConfigurationError
 from .ops import AtLimit, Limit
 from .proxies import TrustedProxies
 from .record import FORMAT, EndReason, Header, Identity, Kind
+from .responses import DEFAULT_RESPONSES, ResponseTable
 from .return_path import safe_next
+from .signals import SignalRules
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -119,6 +121,9 @@ class SessionPolicy:
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     routes: Routes = field(default_factory=Routes)
     acr: AcrTable = NIST_AAL
+    signals: SignalRules = field(default_factory=SignalRules)
+    responses: ResponseTable = DEFAULT_RESPONSES
+    keep_address: Literal["full", "network", "none"] = "full"
     sign_in_path: str = "/sign-in"
     step_up_path: str | None = None
 

@@ -19,7 +19,15 @@ from enum import StrEnum
 from typing import Protocol
 
 from .errors import ConfigurationError
-from .tokens import Mac, TokenKeys, blake2b_mac, derive
+from .tokens import (
+    Mac,
+    TokenKeys,
+    blake2b_mac,
+    derive,
+    masked,
+    shard_of_session,
+    shard_of_subject,
+)
 
 SECRET_LENGTH = 32
 _LONGEST_SECRET = 64  # what keyed BLAKE2b takes
@@ -178,8 +186,6 @@ class Keyring:
             pre_session=table("pre-session"),
             login_state=table("login-state"),
             index=fixed("index"),
-            shard=fixed("shard"),
-            mask=fixed("mask"),
             store_identity=fixed("identity")[:16],
             retired=frozenset(key.id for key in self.keys if key.is_retired(now)),
             binds={
@@ -197,7 +203,7 @@ class Keyring:
 
 @dataclass(frozen=True, slots=True)
 class UnlockedKeys:
-    """The derived keys in use. `store_identity` is public: a store keeps it to know its keys."""
+    """The derived keys in use. `store_identity` is no secret to the store, which keeps it."""
 
     realm: str
     mac: Mac = field(repr=False)
@@ -211,8 +217,6 @@ class UnlockedKeys:
     pre_session: Mapping[int, bytes] = field(repr=False)
     login_state: Mapping[int, bytes] = field(repr=False)
     index: bytes = field(repr=False)
-    shard: bytes = field(repr=False)
-    mask: bytes = field(repr=False)
     store_identity: bytes = field(repr=False)
     retired: frozenset[int]
     """Key ids that were in use once. An id that is neither here nor in use is another process's."""
@@ -230,14 +234,12 @@ class UnlockedKeys:
         """
         if subject is None:
             return random
-        shard = self.mac(self.shard, subject.encode("utf-8", "surrogatepass"))[:2]
-        mask = self.mac(self.mask, random[2:])[:2]
-        return bytes(one ^ other for one, other in zip(shard, mask, strict=True)) + random[2:]
+        shard = shard_of_subject(self.subject_key(subject))
+        return masked(self.store_identity, shard, random)
 
     def shard_of(self, session_id: bytes) -> bytes:
         """The two-byte shard that a session id hides: the hash tag in a cluster."""
-        mask = self.mac(self.mask, session_id[2:])[:2]
-        return bytes(one ^ other for one, other in zip(session_id[:2], mask, strict=True))
+        return shard_of_session(self.store_identity, session_id)
 
 
 def bound_to(*parts: bytes | str | int) -> bytes:

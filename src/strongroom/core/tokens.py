@@ -28,6 +28,7 @@ FORMAT = 1
 TOKEN_BYTES = 63
 TOKEN_LENGTH = 84
 SESSION_ID_BYTES = 16
+SHARD_BYTES = 2
 SECRET_BYTES = 16
 DIGEST_BYTES = 16
 """128 bits of a keyed hash: a second preimage needs the server's key, so more would only cost."""
@@ -50,10 +51,9 @@ LABELS = {
     "csrf": "CSRF tokens",
     "pre-session": "CSRF tokens before sign-in",
     "login-state": "AEAD key of sign-ins that are under way at an identity provider",
-    "index": "the name under which a store knows a subject",
-    "shard": "the first two bytes of a subject's session ids",
-    "mask": "hides the shard, so that ids of one subject look unrelated",
-    "identity": "recognises a store, so that the wrong keys are refused at start-up",
+    "index": "the name under which a store knows a subject; it begins with the shard",
+    "identity": "recognises a store, so that the wrong keys are refused at start-up; from it comes "
+    "the mask that hides the shard in a session id, because a store has to find a session's shard",
 }
 """Every derivation that exists (PROTOCOL A2). A label is never used for two things."""
 
@@ -81,6 +81,29 @@ def derive(mac: Mac, secret: bytes, label: str, realm: str, *more: bytes) -> byt
     parts = (b"strongroom/1", label.encode(), realm.encode(), *more)
     message = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
     return mac(secret, message)[:32]
+
+
+def shard_of_subject(subject_key: bytes) -> bytes:
+    """The two bytes that all keys of a subject share: the hash tag in a cluster."""
+    return subject_key[:SHARD_BYTES]
+
+
+def masked(store_identity: bytes, shard: bytes, random: bytes) -> bytes:
+    """A session id that hides the shard in its first two bytes; the rest is random as given."""
+    mask = _mask(store_identity, random)
+    return bytes((shard[0] ^ mask[0], shard[1] ^ mask[1])) + random[SHARD_BYTES:]
+
+
+def shard_of_session(store_identity: bytes, session_id: bytes) -> bytes:
+    """The two bytes that a session id hides: its subject's shard, or noise for nobody's session."""
+    mask = _mask(store_identity, session_id)
+    return bytes((session_id[0] ^ mask[0], session_id[1] ^ mask[1]))
+
+
+def _mask(store_identity: bytes, session_id: bytes) -> bytes:
+    # Only whoever knows the store's identity can tell that two ids may belong to one subject. A
+    # plain hash with a secret prefix will do: what is hashed has always the same length.
+    return hashlib.sha256(b"shard mask" + store_identity + session_id[SHARD_BYTES:]).digest()
 
 
 class Purpose(IntEnum):

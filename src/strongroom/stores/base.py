@@ -20,6 +20,11 @@ is removed by `end_subject`, which must not leave anything behind that it could 
 ordered by `inserted_at`. A subject's epoch may be forgotten `epochs_before` its last change, and is
 zeros then.
 
+The session id of a subject's record hides that subject's shard (`core.tokens.shard_of_session`), so
+a store may keep both in one place; an id that is taken is answered as such, whoever asks. A store
+whose server forgets by itself what is due counts from the op's own moment, because its clock need
+not agree with the process's; it has nothing to sweep, and answers 0.
+
 It is a **no-op**, answered as a value: finding what is not there, ending what has ended, touching
 with a moment that is not later.
 
@@ -138,3 +143,12 @@ class AsyncWatchable(Protocol):
     """The same for asynchronous code; ends when it is cancelled."""
 
     async def watch(self, op: Watch) -> None: ...
+
+
+@runtime_checkable
+class Near(Protocol):
+    """A store that may answer from memory, and so must be told how old an answer may be (H3)."""
+
+    def keep_within(self, max_staleness: float) -> None:
+        """No answer may be older than this many seconds. Called before the store is opened."""
+        ...

@@ -14,9 +14,13 @@ from typing import Any
 from strongroom.core.credentials import ChangedBy, Credential
 from strongroom.core.ops import End, HistoryEntry, Insert, Replace, Rotate, Shift, Touch
 from strongroom.core.record import NO_EPOCH, NO_SUBJECT, EndReason, Header, Kind, Record
+from strongroom.core.tokens import masked, shard_of_subject
 
 from .clock import START
 from .entropy import FixedEntropy
+
+IDENTITY = bytes(range(16))
+"""The store identity under which the made-up session ids hide their subjects' shards."""
 
 MINUTE = 60_000
 IDLE = 30 * MINUTE
@@ -28,6 +32,14 @@ _fixed = FixedEntropy("records")
 def a_subject_key(subject: str) -> bytes:
     """The 16 bytes under which a store knows a subject; the same for the same name."""
     return hashlib.blake2b(subject.encode(), digest_size=16, person=b"subject").digest()
+
+
+def a_session_id(subject: str | None, entropy: Callable[[int], bytes] = _fixed) -> bytes:
+    """A new id, which hides the subject's shard in a store of `IDENTITY`."""
+    random = entropy(16)
+    if subject is None:
+        return random
+    return masked(IDENTITY, shard_of_subject(a_subject_key(subject)), random)
 
 
 def a_credential(
@@ -88,7 +100,7 @@ def a_record(
         **header,
     }
     return Record(
-        session_id=entropy(16) if session_id is None else session_id,
+        session_id=a_session_id(subject, entropy) if session_id is None else session_id,
         subject_key=NO_SUBJECT if subject is None else a_subject_key(subject),
         header=Header(kind=kind, **fields),
         envelope=entropy(120) if envelope is None else envelope,

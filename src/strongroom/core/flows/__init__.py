@@ -8,6 +8,8 @@ One module for each thing that people do:
     adopting   a sign-in taken over from the session system used before
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
+    signalling what looks wrong at a sign-in and in use, and what follows
+    histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
@@ -26,6 +28,7 @@ from .guarding import (
     visit_without_store,
 )
 from .handing import accept_hand_over, hand_over
+from .histories import history, keep_history
 from .keeping_time import check_clock
 from .listing import (
     account_disabled,
@@ -35,8 +38,6 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
-    history,
-    keep_history,
     reset_credentials,
     server_data,
     sessions_of,

@@ -27,6 +27,7 @@ from strongroom.core.tokens import MAX_RENEWAL, Token, renewal_of, successor
 from strongroom.core.visit import Visit
 
 from .saving import save
+from .signalling import assess_use
 from .signing import end_record, end_superseded
 
 _SERVER_ERROR = 500
@@ -47,6 +48,7 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
         visit.data.forget()
     else:
         yield from _end_stray(visit)
+        yield from assess_use(visit)
         yield from save(visit, explicit=False)
         yield from end_superseded(visit)
         yield from _keep_alive(visit)

@@ -30,6 +30,8 @@ from strongroom.core.record import EndReason, Identity, Kind
 from strongroom.core.tokens import Token, TokenRefusal, successor
 from strongroom.core.visit import Context, Visit
 
+from .signalling import assess_use, ends_here
+
 MAX_TOKENS = 4
 """Cookies of our name that pass the tag and are looked up (F3)."""
 MAX_CANDIDATES = SAME_NAME_LIMIT
@@ -72,7 +74,8 @@ def admit(visit: Visit, token: Token, found: Found | None) -> bool:
         return False
     visit.enter(found.record, seen.identity, token)
     visit.verdict = Verdict.CURRENT
-    return True
+    # What changes something is looked at before it does; what reads, when it is due for a touch.
+    return visit.facts.is_safe or not ends_here(visit)
 
 
 def open_visit(ctx: Context, facts: RequestFacts) -> Flow[Visit]:
@@ -157,7 +160,9 @@ def _decide(visit: Visit, token: Token, found: Found) -> Flow[bool]:
                 visit.verdict = seen.verdict
                 if seen.verdict is Verdict.SUCCESSOR:
                     _look_for_two_places(visit, seen.identity)
-                return True
+                if not visit.facts.is_safe:
+                    yield from assess_use(visit)
+                return visit.record is not None
             case Verdict.ADOPT:
                 outcome: Outcome = yield _adoption(visit, token, found)
                 if outcome.applied and outcome.record is not None:

@@ -50,6 +50,7 @@ from strongroom.core.tokens import SECRET_BYTES, Token, mint, rotation_of, succe
 from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, check_size, new_record
+from .signalling import Assessment, assess_sign_in, learn_sign_in, seen_by
 
 _ATTEMPTS = 4
 MAX_SUBJECT_LENGTH = 512
@@ -88,6 +89,8 @@ def sign_in(
             why="A session whose sign-in proved nothing would count as authenticated.",
             hint="Pass what was checked as RFC 8176 values, for example amr=['pwd', 'otp'].",
         )
+    # What looks wrong is judged once, when the sign-in is complete.
+    assessment = Assessment() if pending else (yield from assess_sign_in(visit, subject))
     old, old_identity, carried = visit.record, visit.identity, _carried(visit, subject)
     aborts = visit.aborts
     record, identity, token = new_record(
@@ -98,6 +101,7 @@ def sign_in(
         events=_merged(_earlier_factors(old_identity, subject), proved),
         epoch=attempt.epoch,
         store_epoch=attempt.store_epoch,
+        lowered=assessment.lowered,
     )
     stored = yield from insert_session(visit, record, attempt, subject, counted=not pending)
     yield from end_before(visit, old, old_identity, subject, aborts)
@@ -110,7 +114,10 @@ def sign_in(
         LoginSuccess,
         factors=tuple(each.amr for each in proved),
         pending=pending,
+        seen=seen_by(visit),
     )
+    if not pending:
+        learn_sign_in(visit, assessment)
 
 
 def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
@@ -135,7 +142,13 @@ def with_factors(visit: Visit, identity: Identity, factors: Iterable[str]) -> Id
     if not proved:
         return identity
     events = _merged(identity.events, proved)
-    return replace(identity, kind=Kind.AUTHENTICATED, events=events, device=visit.device())
+    return replace(
+        identity,
+        kind=Kind.AUTHENTICATED,
+        events=events,
+        device=visit.device(),
+        circumstances=visit.circumstances(),
+    )
 
 
 def rotate(visit: Visit, identity: Identity) -> Flow[None]:

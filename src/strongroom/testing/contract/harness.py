@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar, cast
 from unittest import SkipTest
@@ -14,14 +15,11 @@ from strongroom.core.ops import Find, Insert, Limit, ListSubject
 from strongroom.core.record import Record
 from strongroom.stores.base import AsyncStore, AsyncWatchable, Store, Watchable
 from strongroom.testing.entropy import FixedEntropy
-from strongroom.testing.records import a_subject_key
+from strongroom.testing.records import IDENTITY, a_subject_key
 
 from .channel import PATIENCE, Channel, Stop, watch_in_task, watch_in_thread
 
 R = TypeVar("R")
-
-IDENTITY = bytes(range(16))
-"""The store identity that every test opens its store with."""
 
 
 class Harness:
@@ -29,11 +27,15 @@ class Harness:
 
     `rounds` is how often each race is run, `many` how many sessions one subject gets, `walk` how
     many random ops each differential test does. Raise them where time allows.
+
+    `forgets_by_itself` says that the store's server removes what is due by its own clock, counted
+    from the op's moment, so that there is nothing left to sweep.
     """
 
     rounds = 20
     many = 10_000
     walk = 300
+    forgets_by_itself = False
 
     _opened: list[Store]
     _store: Store | None
@@ -115,10 +117,23 @@ class Harness:
         assert found is not None, "the record cannot be found"
         return found.record
 
+    def needs_sweeping(self) -> None:
+        """Skip the test where the store's server forgets by itself."""
+        if self.forgets_by_itself:
+            raise SkipTest("allowed: this store's server forgets by itself")
+
     def ids(self, subject: str = "alice", *, live: bool = False) -> list[bytes]:
         """The subject's session ids as they are listed; only the live ones if asked."""
         found = self.store.list_subject(ListSubject(a_subject_key(subject)))
         return [each.record.session_id for each in found if each.record.is_live or not live]
+
+
+def eventually(holds: Callable[[], object], what: str) -> None:
+    """Wait until it holds, which is a matter of the store's own clock."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"waited in vain: {what}"
+        time.sleep(0.02)
 
 
 def race(*contestants: Callable[[], R]) -> list[R]:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from unittest import SkipTest
 
 from strongroom.core.ops import (
     GONE,
@@ -18,12 +20,12 @@ from strongroom.core.ops import (
     ReadHistory,
     Sweep,
 )
-from strongroom.core.record import NO_EPOCH, EndReason
+from strongroom.core.record import NO_EPOCH, EndReason, Record
 from strongroom.testing.clock import START
 from strongroom.testing.records import KEEP, a_record, a_subject_key, a_touch, an_end, an_entry
 
 from .changing import every_change
-from .harness import Harness
+from .harness import Harness, eventually
 
 
 class Keeping(Harness):
@@ -84,6 +86,7 @@ class Keeping(Harness):
 
     def test_a_sweep_takes_what_is_due_and_nothing_else(self) -> None:
         """Only `purge_at` decides, at its very millisecond; live or ended does not matter (P9)."""
+        self.needs_sweeping()
         due, at_the_moment = (a_record(purge_at=START + each) for each in (9, 10))
         later, ended = a_record(purge_at=START + 11), a_record()
         for record in (due, at_the_moment, later, ended):
@@ -98,6 +101,7 @@ class Keeping(Harness):
 
     def test_what_was_swept_cannot_be_changed(self) -> None:
         """A late write does not bring back what housekeeping took (P6)."""
+        self.needs_sweeping()
         record = self.insert(a_record(purge_at=START))
         assert self.store.sweep(Sweep(START, limit=1)) == 1
         for op in every_change(record):
@@ -107,6 +111,7 @@ class Keeping(Harness):
 
     def test_a_touch_puts_off_the_sweep(self) -> None:
         """What was touched since is not due any more."""
+        self.needs_sweeping()
         record = self.insert(a_record(purge_at=START))
         self.store.touch(replace(a_touch(record), purge_at=START + KEEP))
         assert self.store.sweep(Sweep(START + 1, limit=10)) == 0
@@ -114,6 +119,7 @@ class Keeping(Harness):
 
     def test_a_sweep_takes_no_more_than_its_limit(self) -> None:
         """However much is due, one sweep is short; repeated, it takes everything (P24)."""
+        self.needs_sweeping()
         for number in range(7):
             self.insert(a_record(subject=None if number % 2 else "alice", purge_at=START))
         for number in range(4):
@@ -125,11 +131,35 @@ class Keeping(Harness):
 
     def test_a_sweep_shortens_histories(self) -> None:
         """An entry goes when its time has come, whatever else the subject has (P24)."""
+        self.needs_sweeping()
         old, new = an_entry(at=START, purge_at=START + 5), an_entry(at=START + 1)
         self.append(old, new)
         assert self.store.sweep(Sweep(START + 4, limit=100)) == 0
         assert self.store.sweep(Sweep(START + 5, limit=100)) == 1
         assert self.history() == (new,)
+
+    def test_what_is_due_is_forgotten_without_a_sweep(self) -> None:
+        """By the server's clock: record, index and history, and nothing comes back (P6, P24)."""
+        if not self.forgets_by_itself:
+            raise SkipTest("allowed: this store is swept")
+        short = START + 50
+        gone, ended = self.insert(a_record(purge_at=short)), self.insert(a_record())
+        touched, later = self.insert(a_record(purge_at=short)), self.insert(a_record())
+        self.append(an_entry("bob", at=START, purge_at=short))
+        self.store.touch(replace(a_touch(touched), purge_at=START + KEEP))
+        self.store.end(an_end(ended, at=START, purge_at=short))
+        for record in (gone, ended):
+            eventually(partial(self.misses, record), "what is due is forgotten")
+            for op in every_change(record):
+                assert getattr(self.store, op.verb)(op) == GONE
+        eventually(lambda: self.history("bob") == (), "a history of what is due is forgotten")
+        assert self.store.sweep(Sweep(START + 10, limit=100)) == 0
+        assert not self.misses(later)
+        assert set(self.ids(live=True)) == {touched.session_id, later.session_id}
+
+    def misses(self, record: Record) -> bool:
+        """Whether the record is not there, live or ended."""
+        return self.store.find(Find(record.session_id)) is None
 
     def test_an_epoch_outlives_its_sessions(self) -> None:
         """An old sign-in is refused however much was swept in between (P15)."""
@@ -138,9 +168,10 @@ class Keeping(Harness):
         self.store.end_subject(
             EndSubject(key, self.entropy(8), EndReason.EVERYWHERE, START, START + 1, b"\x05" * 8)
         )
-        assert self.store.sweep(Sweep(START + KEEP, limit=100)) == 1
+        swept = self.store.sweep(Sweep(START + KEEP, limit=100))
+        assert swept == (0 if self.forgets_by_itself else 1)
         assert self.store.sweep(Sweep(START + KEEP, limit=100, epochs_before=START)) == 0
-        assert self.store.find(Find(record.session_id)) is None
+        eventually(lambda: self.store.find(Find(record.session_id)) is None, "it is forgotten")
         assert self.store.read_epoch(ReadEpoch(key)).subject == b"\x05" * 8
         late = self.store.insert(Insert(a_record(), START, epoch=NO_EPOCH))
         assert late.refusal is InsertRefusal.EPOCH

@@ -32,6 +32,7 @@ from strongroom.testing.records import (
     a_record,
     a_replace,
     a_rotate,
+    a_session_id,
     a_shift,
     a_subject_key,
     a_touch,
@@ -155,7 +156,7 @@ class Races(Harness):
         """Six restored tabs that open one session get the same one (D6)."""
         stores = spread(self.handles(), CONTESTANTS)
         for subject in self.subjects():
-            session_id = self.entropy(16)
+            session_id = a_session_id(subject, self.entropy)
             answers = race(
                 *(
                     partial(
@@ -231,6 +232,7 @@ class Races(Harness):
 
     def test_a_sweep_meets_live_sessions(self) -> None:
         """Housekeeping takes a record whole or leaves it; what it took stays away (P6)."""
+        self.needs_sweeping()
         stores = spread(self.handles(), 3)
         for subject in self.subjects():
             record = self.insert(a_record(subject=subject, purge_at=START))

@@ -1,0 +1,15 @@
+"""Records kept in the process, dropped when the store says so (PROTOCOL H3, docs/near-cache.md).
+
+cache.py      what is kept, and when it may be used: pure
+blocking.py   the face for synchronous code, with its thread
+waiting.py    the face for asynchronous code, with its task
+watcher.py    what both do about their channel
+"""
+
+from __future__ import annotations
+
+from .blocking import NearCache
+from .cache import Limits, Stats
+from .waiting import AsyncNearCache
+
+__all__ = ["AsyncNearCache", "Limits", "NearCache", "Stats"]

@@ -1,0 +1,62 @@
+"""Every kind of application that the scenarios run on, and what each one can do.
+
+A kind is a module in this folder with one function, `build(site)`, which makes an application of
+the site's pages (`site.pages`, by path) and sockets (`site.sockets`), and returns it as an ASGI
+callable; `transports` has the ways to make one of something else. To add a kind: write the module,
+and add its row here. A synchronous framework gets `site.sync_manager` and runs pages `in_thread`.
+
+A scenario that needs more than a request and its response says so, `@pytest.mark.needs("push")`,
+and then runs on the kinds that can. What a kind cannot do stands in its row with the reason;
+`tests/integrations/test_matrix.py` draws the table from here and holds every row to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.support.site import Site
+
+CAPABILITIES = {
+    "streams": "a response sent in parts; what is assigned meanwhile is saved",
+    "push": "a response that stays open is cut when its session ends, also while it is quiet",
+    "background": "work after the response",
+    "websockets": "WebSockets",
+    "cancel": "a request that the server cancels half-way",
+    "lifespan": "the store is opened at start-up, before the first request",
+}
+"""What a scenario may need beyond a request and its response."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of application. `lacks` says of each capability that is missing, why it is."""
+
+    name: str
+    says: str
+    """What it is, in a few words."""
+    pages: str
+    """Where pages run: `async def` on the event loop, or `def` in a thread."""
+    lacks: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def can(self, capability: str) -> bool:
+        """Whether it can do this."""
+        return capability not in self.lacks
+
+    def build(self, site: Site) -> Any:
+        """The application, as an ASGI callable. Its framework is imported only now."""
+        module = import_module(f"tests.support.kinds.{self.name.replace('-', '_')}")
+        return module.build(site)
+
+
+_ROWS = (
+    Kind("asgi", "the middleware around a bare ASGI application", "async def"),
+    Kind("starlette", "Starlette", "async def"),
+    Kind("fastapi", "FastAPI with `async def` endpoints", "async def"),
+    Kind("fastapi-def", "FastAPI with plain `def` endpoints", "def"),
+)
+KINDS = {kind.name: kind for kind in _ROWS}
