@@ -373,7 +373,9 @@ class AsyncSessionManager(_Manager):
             if not tokens:
                 return visit
             if len(tokens) == 1:
-                found: Found | None = await self.store.find(Find(tokens[0].session_id))
+                found: Found | None = await self.store.find(
+                    Find(tokens[0].session_id, flows.asks_store(visit))
+                )
                 if flows.admit(visit, tokens[0], found):
                     return visit
             await adrive(flows.enter_session(visit, tokens), self.store)
@@ -509,6 +511,8 @@ def visit_of(session: Session) -> Visit:
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
     """With a session to keep: it rotates if it is the subject's, and an attempt carries on (E2)."""
     visit = None if keep is None else visit_of(keep)
+    if visit is not None:
+        yield from flows.verify(visit)
     if visit is None or visit.subject is None:
         return (yield from flows.reset_credentials(ctx, subject, visit))
     if visit.subject != subject:

@@ -61,9 +61,12 @@ class Routes:
     """Polled by scripts: using them is not activity, so the idle clock goes on (E8)."""
     slow: tuple[str, ...] = ()
     """Their requests may take longer than `grace` to arrive: reuse there ends nothing."""
+    sensitive: tuple[str, ...] = ()
+    """Begin with the store's own word, past any near cache, as every unsafe method does: pages
+    that ask for a recent sign-in (P25, H2)."""
 
     def __post_init__(self) -> None:
-        for group in (self.public, self.excluded, self.passive, self.slow):
+        for group in (self.public, self.excluded, self.passive, self.slow, self.sensitive):
             for path in group:
                 if not path.startswith("/") or path == "/*" or "*" in path.removesuffix("/*"):
                     raise ConfigurationError(

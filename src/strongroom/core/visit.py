@@ -177,6 +177,7 @@ class Visit:
         "tossed",
         "unavailable",
         "verdict",
+        "verified",
     )
 
     def __init__(self, ctx: Context, facts: RequestFacts) -> None:
@@ -188,6 +189,8 @@ class Visit:
         self.token: Token | None = None
         """The token that opens the session now: the one presented, or one made in this request."""
         self.verdict: Verdict | None = None
+        self.verified = True
+        """Whether the record is the store's own word of this request, not a near cache's (H2)."""
         self.refusal: EndReason | str | None = None
         """Why a presented cookie did not open a session."""
         self.events: list[Event] = []
@@ -279,6 +282,7 @@ class Visit:
     def enter(self, record: Record, identity: Identity, token: Token) -> None:
         """From here on the request is in this session."""
         self.record, self.identity, self.token = record, identity, token
+        self.verified = True
         self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(

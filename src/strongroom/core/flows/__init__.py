@@ -4,6 +4,7 @@ One module for each thing that people do:
 
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
+    verifying  whether a request decides by the store's own word
     signing    sign in, elevate, sign out, hand over
     adopting   a sign-in taken over from the session system used before
     saving     the data, by changed keys
@@ -44,9 +45,10 @@ from .listing import (
     sweep,
 )
 from .living import still_lives
-from .opening import admit, candidates, enter_session, open_visit
+from .opening import admit, asks_store, candidates, enter_session, open_visit
 from .saving import save
 from .signing import begin_attempt, elevate, sign_in, sign_out
+from .verifying import verify
 
 __all__ = [
     "abort",
@@ -54,6 +56,7 @@ __all__ = [
     "account_disabled",
     "admit",
     "adopt",
+    "asks_store",
     "begin_attempt",
     "candidates",
     "check_clock",
@@ -83,6 +86,7 @@ __all__ = [
     "sign_out",
     "still_lives",
     "sweep",
+    "verify",
     "visit_without_session",
     "visit_without_store",
 ]

@@ -36,6 +36,7 @@ from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.visit import Context, Visit
 
 from .signing import check_can_issue, rotate, with_factors
+from .verifying import verify
 
 SWEEP_BATCH = 500
 _KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
@@ -186,6 +187,7 @@ def account_disabled(ctx: Context, subject: str, *, by: str | None = None) -> Fl
 
 def end_others(visit: Visit, reason: EndReason = EndReason.EVERYWHERE) -> Flow[Report]:
     """End all sessions of the signed-in subject but this one."""
+    yield from verify(visit)
     subject, record = _require(visit)
     report = yield from end_subject(
         visit.ctx, subject, reason=reason, keep=record.session_id, by=subject, visit=visit
@@ -200,6 +202,7 @@ def credentials_changed(visit: Visit, factors: Iterable[str] = ()) -> Flow[Repor
     `factors` were proved on the way, such as the old password: they count from now.
     """
     check_can_issue(visit)
+    yield from verify(visit)
     _require(visit)
     assert visit.identity is not None  # noqa: S101 - a signed-in visit has one
     # First the rotation: a copy of the old token must not make itself a new session in between.

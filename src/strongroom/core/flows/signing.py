@@ -51,6 +51,7 @@ from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, check_size, new_record
 from .signalling import Assessment, assess_sign_in, learn_sign_in, seen_by
+from .verifying import verify
 
 _ATTEMPTS = 4
 MAX_SUBJECT_LENGTH = 512
@@ -79,6 +80,7 @@ def sign_in(
         StoreUnavailable: nothing was changed, or it was undone.
     """
     check_can_issue(visit)
+    yield from verify(visit)
     visit.check_may_start()
     _check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
@@ -130,6 +132,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
         SessionEnded: the session ended in the meantime, or its rotations are used up.
     """
     proved = tuple(dict.fromkeys(factors))
+    yield from verify(visit)
     yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
     visit.attempt_open = False
     visit.note(SteppedUp, factors=proved)
