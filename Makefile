@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins screenshots clean
+.PHONY: help demo test test-fast check format pins screenshots simulate clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev
 
@@ -78,9 +78,12 @@ pins: venv-dev ## Write requirements/*.txt anew; UPGRADE=1 moves every pin to it
 screenshots: venv-dev ## Take the pictures of the demo that README and docs show
 	@$(BIN)/python -m examples.bank.screenshots
 
+simulate: venv-dev ## Honest people and thieves, by the thousand: who is noticed, and who is bothered
+	@$(BIN)/python -m simulation $(ARGS)
+
 clean: ## Remove caches and build results; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find src tests examples docs tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests examples docs tools simulation bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A Python that is missing or too old must be told in words, before it meets code it cannot parse.
 python:

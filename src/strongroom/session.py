@@ -8,10 +8,10 @@ told with a sentence instead of doing nothing in silence.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, MutableMapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from .core import flows, login_state
 from .core.csrf_tokens import csrf_input
@@ -97,6 +97,26 @@ class Session(MutableMapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         return key in self._seen().data
+
+    def __ior__(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:
+        """`session |= values`, as of a dict."""
+        self.update(values)
+        return self
+
+    def copy(self) -> dict[str, Any]:
+        """The data as a plain dict, as `dict(session)` gives it."""
+        return dict(self)
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take the newest key out, as of a dict.
+
+        Raises:
+            KeyError: there is none.
+        """
+        keys = list(self)
+        if not keys:
+            raise KeyError("The session holds nothing.")
+        return keys[-1], self.pop(keys[-1])
 
     def clear(self) -> None:
         """Delete all data. Nobody is signed out by this: see `sign_out`."""
@@ -208,13 +228,13 @@ class Session(MutableMapping[str, Any]):
         flow = flows.sign_in(self._seen(), subject, _factors(amr), pending=pending)
         return self._run("sign_in", flow)
 
-    def adopt(self, subject: str) -> Action[bool]:
-        """Go on with a sign-in that the session system used before vouches for -> whether it did.
+    def resume(self, subject: str) -> Action[bool]:
+        """Go on with a sign-in that another system's cookie vouches for -> whether it did.
 
         The session is a remembered one: nothing was proved now, so sensitive actions ask anew. No
         browser whose session here was ended by somebody gets in by this. See docs/moving.
         """
-        return self._run("adopt", flows.adopt(self._seen(), subject))
+        return self._run("resume", flows.resume(self._seen(), subject))
 
     def elevate(self, *, amr: str | Iterable[str] = "pwd") -> Action[None]:
         """A factor was proved again, or a further one: the token is rotated at once (ASVS 7.2.4).
@@ -521,7 +541,7 @@ def _sign_out_everywhere(visit: Visit) -> Flow[int]:
     visit.events += report.events
     visit.leave()
     visit.aborts = None
-    visit.signed_out = True
+    visit.signed_out = visit.forgets_old = True
     return report.ended
 
 

@@ -43,6 +43,7 @@ INTEGRATION = (
     "running",
     "session",
     "setup",
+    "core.adoption",
     "core.answers",
     "core.csrf_forms",
     "core.errors",
@@ -50,6 +51,7 @@ INTEGRATION = (
     "core.exchange",
     "core.flows",
     "core.policy",
+    "core.proxies",
     "core.visit",
 )
 # What integrations of synchronous frameworks share, as the ASGI ones share integrations.asgi.
@@ -88,10 +90,13 @@ LAYERS = (
             "telemetry",
         ),
     ),
-    Layer("setup", ours=("core", "keyfile", "manager", "stores.urls")),
+    Layer("setup", ours=("core", "keyfile", "manager", "stores.bridge", "stores.urls")),
     Layer("__main__", ours=("cli",)),
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
+    Layer(
+        "integrations.old_cookies", ours=("core.adoption", "core.data"), theirs=("itsdangerous",)
+    ),
     Layer("integrations.watching", ours=INTEGRATION),
     Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
     Layer("integrations.doctor", ours=(*INTEGRATION, "core.diagnosis", "integrations.asgi")),
@@ -103,9 +108,14 @@ LAYERS = (
         ours=(*INTEGRATION, "integrations.asgi", "integrations.starlette"),
         theirs=("fastapi", "starlette"),
     ),
-    Layer("integrations.litestar", ours=(*INTEGRATION, "integrations.asgi"), theirs=("litestar",)),
+    Layer(
+        "integrations.litestar",
+        ours=(*INTEGRATION, "core.data", "integrations.asgi"),
+        theirs=("litestar", "msgspec"),
+    ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
+    Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
     Layer(
         "integrations.flask",
@@ -113,13 +123,33 @@ LAYERS = (
         theirs=("click", "flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
         lazily=("cli",),
     ),
-    Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
+    # Its asynchronous half shares what ASGI integrations share.
+    Layer(
+        "integrations.django",
+        ours=(*INTEGRATION, *SYNC, "core.data", "core.ops", "core.record", "integrations.asgi"),
+        theirs=("django", "asgiref"),
+    ),
+    Layer(
+        "integrations.django.management",
+        ours=("cli", "integrations.django"),
+        theirs=("django",),
+    ),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),
-    Layer("audit", ours=("core.cookies",), theirs=("httpx",)),
+    Layer("audit", ours=("core.cookies",), theirs=("httpcore",)),
+    Layer("audit.pytest_plugin", ours=("audit",), theirs=("pytest",)),
     Layer(
         "testing",
-        ours=("core", "drive", "manager", "session", "adapters", "stores.base", "stores.memory"),
+        ours=(
+            "core",
+            "drive",
+            "manager",
+            "running",
+            "session",
+            "adapters",
+            "stores.base",
+            "stores.memory",
+        ),
         theirs=("hypothesis", "pytest"),
     ),
     Layer("cli", ours=ANYTHING, theirs=ANYTHING),

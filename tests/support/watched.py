@@ -73,8 +73,8 @@ class Blocking:
         self._thread = threading.get_ident()
 
     def __getattr__(self, verb: str) -> Any:
-        if verb.startswith("_"):
-            raise AttributeError(verb)
+        if verb.startswith("_") or verb in ("keep_within", "stats"):
+            raise AttributeError(verb)  # It has no cache in front, whatever it is made of.
 
         def call(*arguments: Any) -> Any:
             assert threading.get_ident() != self._thread, f"{verb} would wait for its own thread"

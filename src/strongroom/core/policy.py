@@ -37,6 +37,13 @@ ATTEMPT_MAX = HOUR
 """How long checking credentials may take. Epochs of subjects are kept for longer than this, so an
 attempt older than this could miss a "sign out everywhere" and is refused (P15)."""
 
+ADOPTION_MAX = 90 * DAY
+"""How far ahead the cut-off may be until which another library's cookies are adopted."""
+
+EPOCHS_KEPT = ADOPTION_MAX + ATTEMPT_MAX
+"""How long it is remembered that a subject's sessions were all ended: longer than any attempt to
+sign in takes, and than an old cookie counts. It costs a few bytes for each such subject."""
+
 
 class DataSeal(Enum):
     """Who can read session data at rest (P4)."""

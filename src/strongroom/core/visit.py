@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .adoption import Adoption
 from .circumstances import Circumstances, major_version
 from .cookies import CookieSpec, find_cookies
 from .credentials import Credential, Verdict, judge
@@ -22,6 +23,7 @@ from .csrf_tokens import (
     judge_token,
     mint_token,
     pre_session_binding,
+    secret_text,
     session_binding,
 )
 from .data import Encoded, SessionData
@@ -69,6 +71,7 @@ class Context:
     now: Callable[[], int]
     cookie: CookieSpec
     pre_cookie: CookieSpec
+    adoption: Adoption | None = None
     locate: Callable[[str], Place] | None = None
     """Where an address seems to be; never raises. None where there is no database."""
     everybody: Population | None = None
@@ -145,6 +148,7 @@ class Visit:
 
     __slots__ = (
         "aborts",
+        "adopted",
         "answer_to_use",
         "attempt",
         "attempt_open",
@@ -157,6 +161,7 @@ class Visit:
         "events",
         "excluded",
         "facts",
+        "forgets_old",
         "identity",
         "issue",
         "lowered",
@@ -175,6 +180,7 @@ class Visit:
         "superseded",
         "token",
         "tossed",
+        "touch_every",
         "unavailable",
         "verdict",
         "verified",
@@ -209,14 +215,18 @@ class Visit:
         self.clear_cookie = False
         self.tossed = False
         self.signed_out = False
+        self.adopted: str | None = None
+        """The old cookie's value, where this request took another library's session over."""
+        self.forgets_old = False
+        """Whoever asked to be signed out must not come back by an old cookie."""
         self.renew_asked = False
         self.start_allowed = False
-        self.unavailable = False
-        self.excluded = False
-        self.seen = False
+        self.touch_every: int | None = None
+        """Note activity this often (ms), where the session ends earlier than the policy says."""
+        self.unavailable = self.excluded = self.seen = False
         self.csrf_token_used = False
         self.pre_session: bytes | None = None
-        self.pre_session_new = False
+        self.pre_session_new = self.response_started = False
         self.response_started = False
         self.answer_to_use: frozenset[Response] | None = None
         """What follows from how this request looks, once it was looked at."""
@@ -224,7 +234,7 @@ class Visit:
         """Whether it looks so unlike it that the session's assurance is lower here."""
         self.state_cookies: dict[str, bytes] = {}
         """Set-Cookie values of sign-ins by way of a provider, by the cookie's name (C6)."""
-        self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
+        self.data = SessionData(ctx.codec, dict[str, bytes], self.check_may_write)
         self.data_version = b""
         """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
 
@@ -286,13 +296,13 @@ class Visit:
         self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(
-            ctx.codec, lambda: ctx.open_data(record, token.root), self._guard_write
+            ctx.codec, lambda: ctx.open_data(record, token.root), self.check_may_write
         )
 
     def leave(self) -> None:
         """From here on the request is in no session, and nothing it held remains."""
         self.record = self.identity = self.token = self.verdict = self.issue = None
-        self.data = SessionData(self.ctx.codec, dict[str, bytes], self._guard_write)
+        self.data = SessionData(self.ctx.codec, dict[str, bytes], self.check_may_write)
 
     def device(self) -> Device:
         """The client's device, as far as it says."""
@@ -339,6 +349,27 @@ class Visit:
         binding = pre_session_binding(value)
         return mint_token(keys.pre_session[key_id], key_id, binding, form, mask, mac=keys.mac)
 
+    def framework_secrets(self, fresh: bytes) -> list[str]:
+        """The secrets of a framework's own form tokens here, the issuing key's first (G2).
+
+        Bound as our own tokens are: to the session and its kind, or before there is one to the
+        pre-session cookie, which is `fresh` where the visitor has none yet.
+        """
+        keys = self.ctx.keys
+        if self.record is not None:
+            ring, binding = keys.csrf, session_binding(self.record.session_id, self.kind)
+        else:
+            value = self.pre_session or self._pre_session_cookie() or fresh
+            ring, binding = keys.pre_session, pre_session_binding(value)
+        ids = sorted(ring, key=lambda key_id: key_id != keys.issuing)
+        return [secret_text(ring[key_id], binding, mac=keys.mac) for key_id in ids]
+
+    def use_framework_secret(self, fresh: bytes) -> None:
+        """A form with such a token is on the response: give the visitor what it is bound to."""
+        self.csrf_token_used = True
+        if self.record is None and self._pre_session_cookie() is None and self.pre_session is None:
+            self.pre_session, self.pre_session_new = fresh, True
+
     @property
     def has_pre_session(self) -> bool:
         """Whether the request brought a pre-session cookie."""
@@ -365,7 +396,12 @@ class Visit:
         if self.identity is not None and self.identity.kind is not record.header.kind:
             self.identity = replace(self.identity, kind=record.header.kind)
 
-    def _guard_write(self) -> None:
+    def check_may_write(self) -> None:
+        """Refuse to write where nothing that is written can be kept.
+
+        Raises:
+            SessionReadOnly: it names the way that works.
+        """
         if self.unavailable:
             raise SessionReadOnly(
                 "The session cannot be written while its store does not answer.",

@@ -234,18 +234,23 @@ class Exchange:
     def may_go_on(self) -> bool:
         """Whether a stream of events may send its next part: it ends with its session (P16).
 
-        Asked of the store at most every `max_staleness`; one that does not answer proves nothing.
+        Asked of the store at most every `max_staleness`.
         """
         now = monotonic()
         if now < self._ask_at:
             return self._lives
         self._ask_at = now + self.manager.policy.max_staleness.total_seconds()
+        self._lives = self._lives and self.still_lives()
+        return self._lives
+
+    def still_lives(self) -> bool:
+        """Whether the session is live now. A store that does not answer proves nothing."""
         flow = flows.still_lives(self.manager.context, self.visit)
         try:
-            self._lives = self._lives and self.manager.run("still_lives", flow).result()
+            return self.manager.run("still_lives", flow).result()
         except StoreError:
             _log.warning("Nobody said whether an open session still lives", exc_info=True)
-        return self._lives
+            return True
 
     def finish(self) -> None:
         """After the response, also a failed one: save what was assigned while it was sent, deliver

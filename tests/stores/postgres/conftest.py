@@ -14,9 +14,8 @@ from tests.support.servers import postgres
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A server takes its time, and is started once: in one worker."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and "server" in getattr(
-            item, "fixturenames", ()
-        ):
+        needed = {"server", "older"} & set(getattr(item, "fixturenames", ()))
+        if needed and item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.slow)
             item.add_marker(pytest.mark.xdist_group("postgres"))
 

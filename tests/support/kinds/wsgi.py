@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
+from strongroom.integrations.exchange_sync import Serving
 from strongroom.integrations.wsgi import SessionMiddleware, session_of
 from tests.support.pages import Reply, as_reply, call_of, in_parts, in_thread
 from tests.support.site import Site
@@ -25,7 +26,14 @@ def build(site: Site) -> Any:
         start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", reply.headers)
         return parts_of(reply)
 
-    return wsgi_as_asgi(SessionMiddleware(app, manager=site.sync_manager))
+    middleware = SessionMiddleware(app, manager=site.sync_manager)
+    quiet(middleware.serving)
+    return wsgi_as_asgi(middleware)
+
+
+def quiet(serving: Serving) -> None:
+    """No housekeeping: its thread would outlive the test's event loop, on which the store waits."""
+    serving.keep_house = lambda: None  # type: ignore[method-assign]
 
 
 def parts_of(reply: Reply) -> Iterable[bytes]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from strongroom.core.cookies import clear_site_data
 from strongroom.core.credentials import (
     NEVER,
+    ChangedBy,
     Credential,
     Verdict,
     confirmation_due,
@@ -60,6 +61,19 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
     return edits
 
 
+def commit(visit: Visit) -> Flow[bool]:
+    """Outside of any request: keep what was done, as a response that worked would.
+
+    Raises:
+        StoreError, UsageError, SessionEnded: nothing of the data was saved.
+    """
+    yield from _end_stray(visit)
+    written = yield from save(visit)
+    yield from end_superseded(visit)
+    visit.aborts = None
+    return written
+
+
 def abort(visit: Visit) -> Flow[None]:
     """The response failed before it started: a session that it signed in never was (E1)."""
     visit.superseded = []
@@ -99,7 +113,7 @@ def needs_writing(visit: Visit) -> bool:
         and visit.issue is None
         and visit.aborts is None
         and not visit.superseded
-        and (record is None or not (_touch_due(visit, record) or _renewal_due(visit, record)))
+        and (record is None or not _has_duties(visit, record))
         and visit.verdict in (None, Verdict.CURRENT, Verdict.OVERLAP)
     )
 
@@ -120,8 +134,24 @@ def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
         edits.cookies += ctx.cookie.render_deletions_wide(visit.facts.host or "")
     elif _clears_cookie(visit, status):
         edits.cookies.append(ctx.cookie.render_deletion())
+    if edits.cookies or visit.forgets_old:
+        _forget_old(visit, edits)
     edits.no_store = edits.no_store or bool(edits.cookies)
     return edits
+
+
+def _forget_old(visit: Visit, edits: ResponseEdits) -> None:
+    """Another library's cookie goes with every word of ours about the session: from then on it must
+    not open one, also where a sign-out found nothing to end."""
+    adoption = visit.ctx.adoption
+    name = visit.ctx.cookie.name.encode("ascii")
+    about_session = any(line.startswith(name + b"=") for line in edits.cookies)
+    if adoption is None or not (about_session or visit.forgets_old):
+        return
+    if adoption.is_sent(visit.facts):
+        line = adoption.deletion(visit.facts)
+        if line not in edits.cookies:
+            edits.cookies.append(line)
 
 
 def _clears_cookie(visit: Visit, status: int) -> bool:
@@ -153,6 +183,7 @@ def _edits(visit: Visit, status: int) -> Flow[ResponseEdits]:
     if signed_out:
         _clear_site(visit, edits)
     edits.cookies.append(visit.ctx.cookie.render(token.text, None))
+    _forget_old(visit, edits)
     if visit.aborts is not None and visit.has_pre_session:
         # The form token from before sign-in must be worth nothing afterwards (G2).
         edits.cookies.append(visit.ctx.pre_cookie.render_deletion())
@@ -218,6 +249,8 @@ def _keep_alive(visit: Visit) -> Flow[None]:
         yield from _renew(visit)
     if _touch_due(visit, record):
         yield from _touch(visit, record)
+        yield from _note_use(visit)
+    elif _note_overdue(visit, record):
         yield from _note_use(visit)
 
 
@@ -318,8 +351,30 @@ def _reseal(visit: Visit) -> Flow[None]:
         )
 
 
+def _has_duties(visit: Visit, record: Record) -> bool:
+    """Whether activity has something to write: the touch, a renewal, or a note of use."""
+    return _touch_due(visit, record) or _renewal_due(visit, record) or _note_overdue(visit, record)
+
+
+def _note_overdue(visit: Visit, record: Record) -> bool:
+    """Whether a note of use waits for longer than a touch interval, because others do the touching.
+
+    A thief on the old token would otherwise take every touch, and put off the confirmation, and
+    with it being found, for as long as they are the busier one (D1).
+    """
+    credential, clocks, now = record.header.credential, visit.ctx.clocks, visit.opened_at
+    if visit.verdict is not Verdict.CURRENT or credential.changed_by is not ChangedBy.RENEWAL:
+        return False
+    if credential.first_used_at == NEVER:
+        return now >= credential.changed_at + clocks.touch
+    return confirmation_due(credential, now - clocks.touch, clocks.settle)
+
+
 def _touch_due(visit: Visit, record: Record) -> bool:
-    return visit.opened_at - record.header.last_seen >= visit.ctx.clocks.touch
+    interval = visit.ctx.clocks.touch
+    if visit.touch_every is not None:
+        interval = min(interval, visit.touch_every)
+    return visit.opened_at - record.header.last_seen >= interval
 
 
 def _renewal_due(visit: Visit, record: Record) -> bool:

@@ -31,7 +31,7 @@ from strongroom.core.ops import (
     Outcome,
     Sweep,
 )
-from strongroom.core.policy import ATTEMPT_MAX, ms
+from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.visit import Context, Visit
 
@@ -39,7 +39,7 @@ from .signing import check_can_issue, rotate, with_factors
 from .verifying import verify
 
 SWEEP_BATCH = 500
-_KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
+_KEEP_EPOCHS = ms(EPOCHS_KEPT)
 
 
 def moment(milliseconds: int) -> datetime:

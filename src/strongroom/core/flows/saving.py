@@ -134,13 +134,42 @@ def _start_anonymous(visit: Visit, changes: Changes) -> Flow[bool]:
     values = {key: value for key, value in changes.items() if value is not None}
     if not values or visit.cookie_locked:
         return False
-    check_size(visit, values, Kind.ANONYMOUS)
-    record, identity, token = new_record(visit, Kind.ANONYMOUS, values=values)
-    inserted: Inserted = yield Insert(record, visit.ctx.now())
-    stored = inserted.record or record
-    adopt_new(visit, stored, identity, token)
-    visit.note(SessionCreated, kind=Kind.ANONYMOUS.name.lower())
+    yield from _insert_anonymous(visit, values)
     return True
+
+
+def begin_anonymous(visit: Visit) -> Flow[None]:
+    """Store an anonymous session now, empty or not, because the application asked for its id.
+
+    Raises:
+        SessionEnded: the request came with a cookie that must not be replaced (P13, A4).
+        SessionReadOnly: no session can begin here.
+    """
+    if visit.cookie_locked:
+        raise _cannot_begin(visit)
+    visit.check_may_write()
+    values = {key: value for key, value in visit.data.changes().items() if value is not None}
+    yield from _insert_anonymous(visit, values)
+
+
+def cycle_anonymous(visit: Visit) -> Flow[None]:
+    """Give an anonymous session another id and token, with the data that it has now.
+
+    The old one ends when the response starts, and its absolute deadline goes on counting.
+    """
+    old, identity = visit.record, visit.identity
+    assert old is not None and identity is not None  # noqa: S101 - the caller asked before
+    values = visit.data.selected(tuple(visit.data))
+    yield from _insert_anonymous(visit, values, identity.absolute_deadline)
+    visit.superseded.append(old.session_id)
+
+
+def _insert_anonymous(visit: Visit, values: Encoded, deadline: int | None = None) -> Flow[None]:
+    check_size(visit, values, Kind.ANONYMOUS)
+    record, identity, token = new_record(visit, Kind.ANONYMOUS, values=values, deadline=deadline)
+    inserted: Inserted = yield Insert(record, visit.ctx.now())
+    adopt_new(visit, inserted.record or record, identity, token)
+    visit.note(SessionCreated, kind=Kind.ANONYMOUS.name.lower())
 
 
 def new_record(

@@ -59,7 +59,7 @@ MAX_SUBJECT_LENGTH = 512
 
 def begin_attempt(visit: Visit, subject: str) -> Flow[Attempt]:
     """Before credentials are checked: remember the subject's epoch (P15, E2)."""
-    _check_subject(subject)
+    check_subject(subject)
     ctx = visit.ctx
     began_at = ctx.now()
     epochs: Epochs = yield ReadEpochOp(ctx.keys.subject_key(subject))
@@ -67,12 +67,19 @@ def begin_attempt(visit: Visit, subject: str) -> Flow[Attempt]:
 
 
 def sign_in(
-    visit: Visit, subject: str, factors: Iterable[str] = ("pwd",), *, pending: bool = False
+    visit: Visit,
+    subject: str,
+    factors: Iterable[str] = ("pwd",),
+    *,
+    pending: bool = False,
+    carry: Iterable[str] | None = None,
 ) -> Flow[None]:
     """Start a new session for the subject and end the one before.
 
     With `pending`, the first of two factors is proved: the session exposes `pending_subject` only,
     lives by its own short clocks, and is completed by signing in again with the second factor.
+    `carry` names data that comes along, where a framework promises it, instead of what the policy
+    names; and then from an earlier session of the same subject too.
 
     Raises:
         SignInOvertaken: the subject's sessions were all ended after this attempt began.
@@ -82,7 +89,7 @@ def sign_in(
     check_can_issue(visit)
     yield from verify(visit)
     visit.check_may_start()
-    _check_subject(subject)
+    check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
     proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
     if not proved:
@@ -93,7 +100,8 @@ def sign_in(
         )
     # What looks wrong is judged once, when the sign-in is complete.
     assessment = Assessment() if pending else (yield from assess_sign_in(visit, subject))
-    old, old_identity, carried = visit.record, visit.identity, _carried(visit, subject)
+    old, old_identity = visit.record, visit.identity
+    carried = _carried(visit, subject, None if carry is None else tuple(carry))
     aborts = visit.aborts
     record, identity, token = new_record(
         visit,
@@ -203,6 +211,7 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     Without a session there is nothing to end; no other session is ever touched (P13).
     """
     check_can_issue(visit)
+    visit.forgets_old = True
     if visit.unavailable:
         raise StoreUnavailable(
             "Nobody can be signed out while the store does not answer.",
@@ -374,16 +383,18 @@ def _end_orphan(visit: Visit, token: Token, subject: str) -> Flow[None]:
         yield from _supersede(visit, token.session_id, identity)
 
 
-def _carried(visit: Visit, subject: str) -> dict[str, bytes]:
-    """What comes along into the new session: the policy's named keys, from nobody else's session.
+def _carried(visit: Visit, subject: str, named: tuple[str, ...] | None) -> dict[str, bytes]:
+    """What comes along into the new session: the named keys, from nobody else's session.
 
     A pending session of the same subject comes along whole: it is one sign-in in two steps.
     """
     identity = visit.identity
     if identity is None or visit.kind is Kind.ANONYMOUS:
-        carried = visit.data.selected(visit.ctx.policy.carry_over)
+        carried = visit.data.selected(visit.ctx.policy.carry_over if named is None else named)
     elif identity.kind is Kind.PENDING and identity.subject == subject:
         carried = visit.data.selected(tuple(visit.data))
+    elif named is not None and identity.subject == subject:
+        carried = visit.data.selected(named)
     else:
         return {}
     check_size(visit, carried, Kind.AUTHENTICATED)
@@ -434,7 +445,12 @@ def _signed_in(visit: Visit) -> Identity:
     return visit.identity
 
 
-def _check_subject(subject: object) -> None:
+def check_subject(subject: object) -> None:
+    """Refuse a subject that could not be found again, or is no text.
+
+    Raises:
+        UsageError: it is not text of 1 to 512 characters.
+    """
     if not isinstance(subject, str) or not subject or len(subject) > MAX_SUBJECT_LENGTH:
         raise UsageError(
             "A subject must be text of 1 to 512 characters.",

@@ -162,8 +162,7 @@ class StrongroomInterface(SessionInterface):
             _replace(response, told)
             session.edits = ResponseEdits()
             return
-        if session.permanent:
-            _prolong(edits, session, int(app.permanent_session_lifetime.total_seconds()))
+        _prolong(edits, session, int(app.permanent_session_lifetime.total_seconds()))
         session.edits = edits
         _apply(edits, response)
 
@@ -171,10 +170,11 @@ class StrongroomInterface(SessionInterface):
 def _prolong(edits: ResponseEdits, session: FlaskSession, longest: int) -> None:
     """The session cookie of a permanent session outlives the window, never the session itself."""
     visit = session.exchange.visit
-    if visit.identity is None:
+    name = f"{visit.ctx.cookie.name}=".encode()
+    handed_out = any(each.startswith(name) for each in edits.cookies)
+    if not handed_out or visit.identity is None or not session.permanent:
         return
     left = (visit.identity.absolute_deadline - visit.ctx.now()) // 1000
-    name = f"{visit.ctx.cookie.name}=".encode()
     lasting = b"; Max-Age=%d" % max(min(left, longest), 0)
     edits.cookies[:] = [
         cookie + lasting if cookie.startswith(name) and b"; Max-Age=" not in cookie else cookie

@@ -58,7 +58,7 @@ def _remembered(_app: Flask, user: Any, **_: Any) -> None:
     kept = _kept(session)
     if session.subject == kept.get("_user_id"):
         return
-    if session.adopt(str(user.get_id())).result():
+    if session.resume(str(user.get_id())).result():
         session.update(kept)
         return
     for key in _KEYS:

@@ -93,7 +93,7 @@ def _take_over(
 
 def _adopted(session: FlaskSession, subject: str) -> bool:
     try:
-        return session.adopt(subject).result()
+        return session.resume(subject).result()
     except (SessionReadOnly, SessionLimitReached) as error:
         # The page goes on for nobody; the next request may do it.
         _log.info("An old session was not taken over: %s", error)

@@ -37,7 +37,7 @@ def cookie_of(manager: SessionManager, session: Session) -> str:
 def test_an_adopted_session_is_signed_in_and_owes_a_proof(manager: SessionManager) -> None:
     """It is remembered: known, but not fresh however young, until something is proved (P25)."""
     session = visit(manager)
-    assert session.adopt("alice").result()
+    assert session.resume("alice").result()
     cookie = cookie_of(manager, session)
     again = visit(manager, cookie)
     assert (again.subject, again.is_remembered, again.factors) == ("alice", True, ())
@@ -54,7 +54,7 @@ def test_nobody_who_was_signed_out_comes_back_by_it(manager: SessionManager) -> 
     cookie = cookie_of(manager, session)
     manager.end_all_of("alice")
     again = visit(manager, cookie)
-    assert again.adopt("alice").result() is False
+    assert again.resume("alice").result() is False
     assert again.subject is None
     assert manager.sessions_of("alice") == []
 
@@ -63,11 +63,11 @@ def test_whoever_is_signed_in_stays_who_they_are(manager: SessionManager) -> Non
     """An old cookie changes nothing for somebody who is signed in, or half-way through it."""
     session = visit(manager)
     session.sign_in("alice")
-    assert session.adopt("bob").result() is False
+    assert session.resume("bob").result() is False
     assert session.subject == "alice"
     pending = visit(manager)
     pending.sign_in("alice", pending=True)
-    assert pending.adopt("bob").result() is False
+    assert pending.resume("bob").result() is False
 
 
 def test_an_adoption_is_no_login_and_counts_against_the_limit() -> None:
@@ -81,7 +81,7 @@ def test_an_adoption_is_no_login_and_counts_against_the_limit() -> None:
         for _ in range(2):
             session = visit(manager)
             session["cart"] = 1
-            session.adopt("alice")
+            session.resume("alice")
             manager.close(session)
             manager.deliver(session._visit.take_events())
         assert len(manager.sessions_of("alice")) == 1
