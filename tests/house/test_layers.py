@@ -131,7 +131,7 @@ LAYERS = (
     ),
     Layer(
         "integrations.django.management",
-        ours=("cli", "integrations.django"),
+        ours=("cli", "core.errors", "integrations.django"),
         theirs=("django",),
     ),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),

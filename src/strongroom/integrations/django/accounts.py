@@ -25,13 +25,10 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
 from strongroom.core.events import LoginFailed
-from strongroom.core.exchange import RequestFacts
-from strongroom.manager import SessionManager, visit_of
+from strongroom.manager import visit_of
 
 from . import runtime
 from .present import present
-
-_LOCAL = [(b"host", b"localhost")]
 
 
 def listen() -> None:
@@ -79,23 +76,16 @@ def _now_and_after_commit(using: str | None, act: Callable[[], None]) -> None:
 
 
 def _disabled(subject: str) -> None:
-    _manager().account_disabled(subject)
+    runtime.current().opened().account_disabled(subject)
 
 
 def _credentials_changed(subject: str) -> None:
     store = present()
     visit = None if store is None else visit_of(store.strongroom)
     if store is None or visit is None or visit.subject != subject or visit.response_started:
-        _manager().credentials_changed(subject)
+        runtime.current().opened().credentials_changed(subject)
     elif visit.issue is None:
         store.strongroom.credentials_changed().result()
     else:
         # This request has made the session's token already: only the others are left to end.
         store.strongroom.sign_out_others().result()
-
-
-def _manager() -> SessionManager:
-    """The synchronous manager with its store open: signals are sent in synchronous code."""
-    serving = runtime.current()
-    serving.serving.open(RequestFacts(method="GET", headers=_LOCAL))
-    return serving.manager

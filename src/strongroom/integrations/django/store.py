@@ -287,9 +287,7 @@ class SessionStore(AsyncVariants, SessionBase):
     @classmethod
     def clear_expired(cls) -> None:
         """Remove what may be forgotten; `manage.py clearsessions` calls it."""
-        exchange = runtime.current().serving.open(RequestFacts(method="GET", headers=_LOCAL))
-        exchange.manager.sweep()
-        exchange.finish()
+        runtime.current().opened().sweep()
 
     @classmethod
     async def aclear_expired(cls) -> None:
@@ -393,9 +391,6 @@ class SessionStore(AsyncVariants, SessionBase):
             events = self._visit.take_events()
             if events:
                 self._exchange.manager.deliver(events)
-
-
-_LOCAL = [(b"host", b"localhost")]
 
 
 def session_of(request: Any) -> Session:
