@@ -47,7 +47,12 @@ MANAGER = web.AppKey("strongroom.manager", AsyncSessionManager)
 ENDED_CODE = 4401
 """The close code that tells a client to sign in again."""
 
-_EXCHANGE = "strongroom.exchange"
+# aiohttp 3.14 brought typed keys for requests, and warns of others.
+_EXCHANGE: Any = (
+    web.RequestKey("strongroom.exchange", object)
+    if hasattr(web, "RequestKey")
+    else "strongroom.exchange"
+)
 _MAX_PREFIX = 64 * 1024
 _FAILED = 500
 _log = logging.getLogger("strongroom")
@@ -113,14 +118,15 @@ def require_sign_in(handler: Handler) -> Handler:
 def facts_of(request: web.Request, policy: SessionPolicy) -> RequestFacts:
     """The facts of an aiohttp request; the peer is the socket's, whatever `remote` was set to."""
     transport = request.transport
-    peer = None if transport is None else transport.get_extra_info("peername")
+    peer: Any = None if transport is None else transport.get_extra_info("peername")
     upgrade = request.headers.get("Upgrade", "").strip().lower()
     return RequestFacts(
         method=request.method,
         path=request.path,
         query=request.rel_url.raw_query_string,
         scheme=request.scheme,
-        peer=peer[0] if isinstance(peer, tuple) else None,
+        # A unix socket's peer is a path or nothing, which is no address.
+        peer=str(peer[0]) if isinstance(peer, tuple) else None,  # pyright: ignore
         headers=[(name.lower(), value) for name, value in request.raw_headers],
         proxies=policy.proxies,
         websocket=upgrade == "websocket",

@@ -171,7 +171,8 @@ class _Installed:
     def end(self, error: BaseException | None) -> None:
         """The context ends. Where no response was made, or it failed, nothing is left behind."""
         context: Any = flask.globals.request_ctx
-        found = getattr(context, "_session", None) or getattr(context, "session", None)
+        # Its attribute `session` would note an access; and asking whether it is empty, read it.
+        found = context._session if hasattr(context, "_session") else context.session
         if not isinstance(found, FlaskSession) or not found.writes:
             return
         if error is not None or not found.exchange.started:
