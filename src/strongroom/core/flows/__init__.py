@@ -47,7 +47,7 @@ from .listing import (
     sessions_of,
     sweep,
 )
-from .living import still_lives
+from .living import seems_over, still_lives
 from .opening import admit, asks_store, candidates, enter_session, open_visit
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
@@ -92,6 +92,7 @@ __all__ = [
     "refuse_cross_site",
     "reset_credentials",
     "save",
+    "seems_over",
     "server_data",
     "sessions_of",
     "sign_in",
