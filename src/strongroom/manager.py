@@ -39,6 +39,7 @@ from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
 from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
+from .following import Following
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Action, Done, Session
@@ -453,6 +454,20 @@ class AsyncSessionManager(_Manager):
         """The response failed: a session that it signed in ends, cancellation or not."""
         if visit.aborts is not None:
             await asyncio.shield(asyncio.ensure_future(adrive(flows.abort(visit), self.store)))
+
+    def following(self, cares: Callable[[bytes], bool]) -> Following:
+        """Hears which sessions change, for what is open longer than a request; `run` it in a task.
+
+        `cares` says whether anything is open for a session id.
+        """
+        return Following(self.store, self.policy.max_staleness.total_seconds(), cares)
+
+    def must_ask(self, visit: Visit, following: Following) -> bool:
+        """Whether the store has to be asked about a session that something is open for.
+
+        While the store pushes, only when the session's own clocks or keys say that it is over.
+        """
+        return not following.is_alive or flows.seems_over(self.context, visit)
 
     async def still_lives(self, visit: Visit) -> bool:
         """Whether the visit's session is live now: for open sockets and streams (E8)."""

@@ -175,6 +175,7 @@ class Visit:
         "response_started",
         "seen",
         "signed_out",
+        "standing",
         "start_allowed",
         "state_cookies",
         "superseded",
@@ -186,7 +187,7 @@ class Visit:
         "verified",
     )
 
-    def __init__(self, ctx: Context, facts: RequestFacts) -> None:
+    def __init__(self, ctx: Context, facts: RequestFacts) -> None:  # noqa: PLR0915 - one a field
         self.ctx = ctx
         self.facts = facts
         self.opened_at = ctx.now()
@@ -195,6 +196,8 @@ class Visit:
         self.token: Token | None = None
         """The token that opens the session now: the one presented, or one made in this request."""
         self.verdict: Verdict | None = None
+        self.standing: Record | None = None
+        """The record as whoever looks after open sockets last saw it."""
         self.verified = True
         """Whether the record is the store's own word of this request, not a near cache's (H2)."""
         self.refusal: EndReason | str | None = None

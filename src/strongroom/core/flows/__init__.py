@@ -48,7 +48,7 @@ from .listing import (
     sessions_of,
     sweep,
 )
-from .living import still_lives
+from .living import seems_over, still_lives
 from .opening import admit, asks_store, candidates, enter_session, open_visit
 from .resuming import resume
 from .saving import begin_anonymous, save
@@ -95,6 +95,7 @@ __all__ = [
     "reset_credentials",
     "resume",
     "save",
+    "seems_over",
     "server_data",
     "sessions_of",
     "sign_in",
