@@ -70,7 +70,7 @@ def commit(visit: Visit) -> Flow[bool]:
     yield from _end_stray(visit)
     written = yield from save(visit)
     yield from end_superseded(visit)
-    visit.aborts = None
+    visit.aborts = visit.issue = None
     return written
 
 
