@@ -14,6 +14,7 @@ One module for each thing that people do:
     signalling what looks wrong at a sign-in and in use, and what follows
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
+    remembering  a persistent login opens a session; beginning and forgetting begin and end one
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -43,6 +44,7 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
+    logins_of,
     reset_credentials,
     server_data,
     sessions_of,
@@ -50,6 +52,7 @@ from .listing import (
 )
 from .living import seems_over, still_lives
 from .opening import admit, asks_store, candidates, enter_session, open_visit
+from .remembering import may_reopen
 from .resuming import resume
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
@@ -87,6 +90,8 @@ __all__ = [
     "is_live",
     "keep_history",
     "left_behind",
+    "logins_of",
+    "may_reopen",
     "needs_writing",
     "old_cookie",
     "open_visit",
