@@ -33,6 +33,7 @@ from strongroom.core.ops import (
 )
 from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
+from strongroom.core.tokens import SESSION_ID_BYTES
 from strongroom.core.visit import Context, Visit
 
 from .signing import check_can_issue, rotate, with_factors
@@ -104,11 +105,19 @@ def sessions_of(
     return chosen
 
 
-def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
-    """One signed-in session by its public id, live or ended."""
+def _public(session_id: str) -> bytes | None:
+    """A public session id as bytes, or None for what cannot be one: no store is asked for it."""
     try:
         raw = bytes.fromhex(session_id)
     except ValueError:
+        return None
+    return raw if len(raw) == SESSION_ID_BYTES else None
+
+
+def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
+    """One signed-in session by its public id, live or ended."""
+    raw = _public(session_id)
+    if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
     return None if found is None else _info(ctx, found, None)
@@ -118,9 +127,8 @@ def end_session(
     ctx: Context, subject: str, session_id: str, *, reason: EndReason, by: str | None = None
 ) -> Flow[Report]:
     """End one session of the subject. Another subject's, or one that has ended, is a no-op."""
-    try:
-        raw = bytes.fromhex(session_id)
-    except ValueError:
+    raw = _public(session_id)
+    if raw is None:
         return Report(0)
     now = ctx.now()
     outcome: Outcome = yield End(
@@ -240,9 +248,8 @@ def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
 
 def server_data(ctx: Context, session_id: str) -> Flow[dict[str, Any] | None]:
     """What servers may read alone of a live session's data, or None where there is none (C3)."""
-    try:
-        raw = bytes.fromhex(session_id)
-    except ValueError:
+    raw = _public(session_id)
+    if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
     if found is None or (identity := ctx.open_identity(found.record)) is None:
