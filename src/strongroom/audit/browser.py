@@ -152,7 +152,7 @@ class Browser:
 
     def _exchange(self, request: Request) -> Reply:
         reply = self.network.send(request)
-        for line in reply.values("set-cookie"):
+        for line in reply.set_cookies:
             cookie = self.jar.take(line, reply.url)
             if cookie is not None:
                 self.network.secrets.add(cookie.value)

@@ -34,7 +34,7 @@ def recognise(replies: Iterable[Reply]) -> tuple[str, ...]:
     """The frameworks that these replies give away, the most certain first."""
     found: dict[str, int] = {}
     for reply in replies:
-        for line in reply.values("set-cookie"):
+        for line in reply.set_cookies:
             name, _, rest = line.partition("=")
             for pattern, framework in _COOKIES:
                 if re.fullmatch(pattern, name.strip()):

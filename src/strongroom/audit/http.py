@@ -11,8 +11,8 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
@@ -115,7 +115,7 @@ class HttpTransport:
         """
         self._deadline.at = time.monotonic() + limits.timeout
         try:
-            return self._send(request, limits)
+            return self._send_again(request, limits)
         except httpcore.TimeoutException:
             raise Unreachable(
                 f"{request.url} did not answer in full within {limits.timeout:g} seconds.", "time"
@@ -133,6 +133,15 @@ class HttpTransport:
         """Close every connection."""
         self._pool.close()
 
+    def _send_again(self, request: Request, limits: Limits) -> Reply:
+        """Once more where a kept connection was closed by the server just then, and GET only."""
+        try:
+            return self._send(request, limits)
+        except (httpcore.NetworkError, httpcore.RemoteProtocolError):
+            if request.method not in ("GET", "HEAD") or request.pause is not None:
+                raise
+            return self._send(request, limits)
+
     def _send(self, request: Request, limits: Limits) -> Reply:
         headers = [(key.encode("latin-1"), _octets(value)) for key, value in request.headers]
         stream = self._pool.stream(
@@ -149,7 +158,7 @@ class HttpTransport:
             )
             status = response.status
             if status == 101:
-                opened = cast("Mapping[str, Any]", response.extensions)
+                opened: Any = getattr(response, "extensions")  # noqa: B009 - untyped in httpcore
                 opened["network_stream"].close()
         return Reply(request, status, told, _unpacked(told, body, limits.body), truncated)
 

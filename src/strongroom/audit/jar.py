@@ -18,10 +18,9 @@ from urllib.parse import urlsplit
 
 from strongroom.core.cookies import MAX_AGE_CAP, SIZE_LIMIT
 
-from .wire import is_loopback
+from .wire import MOST_COOKIES, is_loopback
 
 ATTRIBUTE_LIMIT = 1024
-_MOST_COOKIES = 180  # what Chromium keeps for one site
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PREFIXES = ("__host-http-", "__host-", "__http-", "__secure-")
 _SUFFIXES = frozenset(
@@ -133,8 +132,8 @@ class Jar:
         kept = replace(cookie, created=old.created if old else self._count)
         if kept.expires is not None and kept.expires <= self._now():
             self._kept.pop(kept.key, None)
-        elif old is None and len(self._kept) >= _MOST_COOKIES:
-            self.refused.append(Refused(cookie.name, f"there are {_MOST_COOKIES} cookies already"))
+        elif old is None and len(self._kept) >= MOST_COOKIES:
+            self.refused.append(Refused(cookie.name, f"there are {MOST_COOKIES} cookies already"))
         else:
             self._kept[kept.key] = kept
         return kept

@@ -13,8 +13,11 @@ from urllib.parse import urljoin, urlsplit
 
 from .wire import Reply, without_fragment
 
-MOST_READ = 600_000
-"""Characters of a page. Longer ones are tables of data, and their forms come first or last."""
+MOST_READ = 300_000
+"""Characters of a page. Longer ones are tables of data."""
+
+MOST_LINKS = 2000
+"""Links of a page; to make each absolute takes time."""
 
 _FIELD_TAGS = ("input", "select", "textarea", "button")
 _SILENT = ("script", "style", "template", "noscript")
@@ -134,8 +137,9 @@ class _Parser(HTMLParser):
             self.page.metas[said["name"].lower()] = said.get("content", "")
         elif tag == "meta" and said.get("http-equiv", "").lower() == "refresh":
             self._refresh(said.get("content", ""))
-        elif tag == "a" and said.get("href") is not None:
-            self._link = (self._absolute(said.get("href", "")), [said.get("title", "")])
+        elif tag == "a" and said.get("href") and len(self.page.links) < MOST_LINKS:
+            self._close_link()
+            self._link = (self._absolute(said["href"]), [said.get("title", "")])
         elif tag == "form":
             self._open_form(said)
         elif tag in _FIELD_TAGS:
@@ -146,10 +150,8 @@ class _Parser(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == self._silent:
             self._silent = ""
-        if tag == "a" and self._link:
-            url, words = self._link
-            self.page.links.append(Link(without_fragment(url), _joined(words)))
-            self._link = None
+        if tag == "a":
+            self._close_link()
         elif tag == "form":
             self._close_form()
         elif tag == "textarea" and self._area:
@@ -173,6 +175,12 @@ class _Parser(HTMLParser):
             self._link[1].append(data)
         if self._form:
             self._words.append(data)
+
+    def _close_link(self) -> None:
+        if self._link:
+            url, words = self._link
+            self.page.links.append(Link(without_fragment(url), _joined(words)))
+        self._link = None
 
     def finish(self) -> None:
         """What was still open at the end."""

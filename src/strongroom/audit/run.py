@@ -18,7 +18,7 @@ from .fingerprint import recognise
 from .masking import Secrets
 from .recipes import Lost
 from .site import Site
-from .verdict import REGISTRY, Check, NotApplicable, Outcome, Unsure, Verdict
+from .verdict import REGISTRY, Check, NotApplicable, Outcome, Severity, Unsure, Verdict
 from .wire import Unreachable
 
 _LOADED = _all_checks.__all__
@@ -40,7 +40,7 @@ class Result:
         return self.verdict.outcome in ("fail", "warn") and not self.accepted
 
     @property
-    def severity(self) -> str:
+    def severity(self) -> Severity:
         """How bad it is."""
         return self.verdict.severity or self.check.severity
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from .browser import AGENT, Browser, Network
+from .browser import AGENT, Browser, BudgetSpent, Network
 from .discovery import Discovery, Plan, perform_sign_in
 from .jar import Cookie, Jar
 from .proof import Proof
@@ -128,7 +128,14 @@ class Site:
 
     def discover(self) -> Plan:
         """Find what there is. Raises: Unreachable."""
-        self.plan = Discovery(self.target, self.fresh).look()
+        discovery = Discovery(self.target, self.fresh)
+        self.plan = discovery.plan
+        try:
+            discovery.look()
+        except BudgetSpent:
+            self.plan.missing.append(
+                "Looking at the site used up all requests that were allowed: see --budget."
+            )
         return self.plan
 
     @property

@@ -14,6 +14,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 Headers = tuple[tuple[str, str], ...]
 
+MOST_COOKIES = 180
+"""What Chromium keeps for one site; more lines in a response are noise, or an attack."""
+
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -82,6 +85,11 @@ class Reply:
     def value(self, name: str) -> str:
         """A header as one text, empty if there is none."""
         return ", ".join(self.values(name))
+
+    @property
+    def set_cookies(self) -> list[str]:
+        """Its Set-Cookie values, as many as a browser could keep."""
+        return self.values("set-cookie")[:MOST_COOKIES]
 
     @property
     def media_type(self) -> str:

@@ -9,11 +9,8 @@ from typing import Any
 
 import pytest
 from django.conf import settings
-from django.contrib import messages
+from django.contrib import admin, auth, messages
 from django.contrib.auth import (
-    aauthenticate,
-    alogin,
-    alogout,
     authenticate,
     login,
     logout,
@@ -30,7 +27,7 @@ from django.test.utils import setup_test_environment, teardown_test_environment
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt, ensure_csrf_cookie
 
-from strongroom import EndReason, UsageError
+from strongroom import EndReason, SessionPolicy, UsageError
 from strongroom.core.events import CredentialsChanged, LoginFailed, LoginSuccess
 from strongroom.integrations.django import SessionStore, runtime, session_of
 from tests.support.django_project import KEYS
@@ -103,11 +100,11 @@ def sign_in(request):
 
 
 async def asign_in(request):
-    found = await aauthenticate(
+    found = await auth.aauthenticate(
         request, username=request.POST["name"], password=request.POST["password"]
     )
     if found is not None:
-        await alogin(request, found)
+        await auth.alogin(request, found)
     return HttpResponse()
 
 
@@ -117,7 +114,7 @@ def sign_out(request):
 
 
 async def asign_out(request):
-    await alogout(request)
+    await auth.alogout(request)
     return HttpResponse()
 
 
@@ -171,6 +168,7 @@ def hook(request):
 
 
 urlpatterns = [
+    path("admin/", admin.site.urls),
     path("", whoami),
     path("a", awhoami),
     path("sign-in", sign_in),
@@ -418,6 +416,9 @@ def test_the_asynchronous_variants_do_the_same(user):
     assert asyncio.run(visit()).status_code == 200
 
 
+@pytest.mark.skipif(
+    not hasattr(auth, "alogin"), reason="allowed: Django has asynchronous logins since 5.0"
+)
 def test_async_login_and_logout(user):
     """On the event loop, without a synchronous call to the store (P10, P14)."""
 
@@ -744,3 +745,128 @@ def test_a_missing_middleware_is_told_in_a_sentence():
 
     with pytest.raises(ConfigurationError, match="MIDDLEWARE"):
         session_of(RequestFactory().get("/"))
+
+
+# The admin, the command, and moving.
+
+
+def in_admin(user: Any, *permissions: str) -> Client:
+    """A client of somebody who may use the admin, signed in on its own page."""
+    from django.contrib.auth.models import Permission
+
+    user.is_staff = True
+    user.save()
+    for name in permissions:
+        user.user_permissions.add(
+            Permission.objects.get(codename=name, content_type__app_label="strongroom")
+        )
+    client = Client(enforce_csrf_checks=True)
+    page = client.get("/admin/login/").content.decode()
+    form = {
+        "username": user.username,
+        "password": "secret-1",
+        "csrfmiddlewaretoken": token_in(page),
+    }
+    assert client.post("/admin/login/?next=/admin/", form).status_code == 302
+    assert client.get("/admin/").status_code == 200
+    return client
+
+
+def token_in(page: str) -> str:
+    return page.split('name="csrfmiddlewaretoken" value="')[1].split('"', maxsplit=1)[0]
+
+
+def test_the_admin_lists_and_ends_sessions(user):
+    """Of any account, by its name; the reason stands in the history (ASVS 7.4.5)."""
+    from django.contrib.auth.models import User
+
+    operator = User.objects.create_user(f"op{next(_numbers)}", password="secret-1")
+    client = in_admin(operator, "view_session", "delete_session")
+    victim, other = signed_in(user), signed_in(user)
+    key = victim.get("/").json()["key"]
+    where = f"/admin/strongroom/session/?user={user.username}"
+    page = client.get(where).content.decode()
+    assert key in page
+    assert cookie(victim) not in page
+    form = {"user": user.username, "session": key, "reason": "lost phone"}
+    assert client.post(where, form).status_code == 403
+    assert client.post(where, {**form, "csrfmiddlewaretoken": token_in(page)}).status_code == 302
+    assert victim.get("/").json()["user"] == ""
+    assert other.get("/").json()["user"] == user.username
+    told = runtime.current().manager.history(str(user.pk))
+    assert any("lost phone" in str(each.get("by")) for each in told)
+    everything = {"user": user.username, "session": "", "csrfmiddlewaretoken": token_in(page)}
+    client.post(where, everything)
+    assert other.get("/").json()["user"] == ""
+    assert "No account" in client.get("/admin/strongroom/session/?user=nobody").content.decode()
+
+
+def test_the_admin_asks_for_permission(user):
+    """Staff alone see no session, and who may look may not end one."""
+    from django.contrib.auth.models import User
+
+    staff = User.objects.create_user(f"staff{next(_numbers)}", password="secret-1")
+    assert in_admin(staff).get("/admin/strongroom/session/").status_code == 403
+    looker = User.objects.create_user(f"looker{next(_numbers)}", password="secret-1")
+    client = in_admin(looker, "view_session")
+    victim = signed_in(user)
+    page = client.get(f"/admin/strongroom/session/?user={user.pk}").content.decode()
+    assert victim.get("/").json()["key"] not in page.split("<button")[-1]
+    form = {"user": user.username, "csrfmiddlewaretoken": token_in(page)}
+    assert client.post("/admin/strongroom/session/", form).status_code == 403
+    assert victim.get("/").json()["user"] == user.username
+
+
+def test_manage_py_strongroom_is_the_command_line(tmp_path, capsys, monkeypatch):
+    """On the project's own store, keys and policy."""
+    from strongroom.keyfile import dumps
+
+    for name in ("STRONGROOM_STORE", "STRONGROOM_KEYS_FILE", "STRONGROOM_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    keys = tmp_path / "strongroom.keys"
+    keys.write_text(dumps(KEYS), encoding="utf-8")
+    keys.chmod(0o600)
+    told = {"store": f"sqlite:///{tmp_path}/s.db", "keys": str(keys)}
+    with override_settings(STRONGROOM={**told, "policy": SessionPolicy(max_sessions=7)}):
+        call_command("strongroom", "policy", "show")
+        assert "7" in capsys.readouterr().out
+
+
+def test_people_stay_signed_in_when_the_engine_changes(user):
+    """The old session is read once, checked, deleted; the new one has another token (P10)."""
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.sessions.backends.db import SessionStore as OldStore
+
+    def old_cookie() -> str:
+        old = OldStore()
+        old[SESSION_KEY] = str(user.pk)
+        old[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        old[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        old["cart"] = ["book"]
+        old.save()
+        return str(old.session_key)
+
+    first, stale = old_cookie(), old_cookie()
+    moving = {
+        **STRONGROOM,
+        "adopt": "django.contrib.sessions.backends.db",
+        "adopt_until": datetime.now(UTC) + timedelta(days=1),
+    }
+    with override_settings(STRONGROOM=moving):
+        client = Client()
+        client.cookies["sessionid"] = first
+        now = client.get("/").json()
+        assert (now["user"], now["subject"]) == (user.username, str(user.pk))
+        assert now["data"] == {"cart": ["book"]}
+        assert client.cookies["sessionid"]["max-age"] == "0"
+        assert not OldStore().exists(first)
+        thief = Client()
+        thief.cookies["sessionid"] = first
+        assert thief.get("/").json()["user"] == ""
+        user.set_password("secret-2")
+        user.save()
+        late = Client()
+        late.cookies["sessionid"] = stale
+        assert late.get("/").json()["user"] == ""
+        runtime.current().serving.stop()

@@ -19,7 +19,7 @@ _COUNTED = ("__host-", "__secure-")
 def _set_by(site: Site, name: str) -> tuple[Reply, ...]:
     """The latest reply that set this cookie to something."""
     for reply in reversed(site.network.replies):
-        for line in reply.values("set-cookie"):
+        for line in reply.set_cookies:
             if line.partition("=")[0].strip() == name and "max-age=0" not in line.lower():
                 return (reply,)
     return ()
@@ -201,7 +201,7 @@ def _refused(site: Site) -> list[tuple[str, str, Reply]]:
 
     found: dict[str, tuple[str, str, Reply]] = {}
     for reply in site.network.replies:
-        for line in reply.values("set-cookie"):
+        for line in reply.set_cookies:
             parsed = parse_set_cookie(line, reply.url, site.clock.now())
             if isinstance(parsed, Refused):
                 found.setdefault(parsed.name, (parsed.name, parsed.why, reply))
@@ -226,7 +226,7 @@ def refused(site: Site) -> Verdict:
         name, why, reply = found[0]
         details = [f"{each[0]}: {each[1]}." for each in found[1:]]
         return failed(f"{name}: {why}.", reply, details=details)
-    count = sum(len(reply.values("set-cookie")) for reply in site.network.replies)
+    count = sum(len(reply.set_cookies) for reply in site.network.replies)
     if not count:
         raise NotApplicable("The site sets no cookie.")
     return passed(f"Each of {count} Set-Cookie lines would be kept.")
@@ -246,7 +246,7 @@ def refused(site: Site) -> Verdict:
 def duplicate(site: Site) -> Verdict:
     """No response sets a name twice, no name is in the jar twice, no attribute is repeated."""
     for reply in site.network.replies:
-        lines = reply.values("set-cookie")
+        lines = reply.set_cookies
         counted = Counter(line.partition("=")[0].strip() for line in lines)
         twice = [name for name, count in counted.items() if count > 1]
         if twice:

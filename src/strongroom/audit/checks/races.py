@@ -70,6 +70,11 @@ def sign_out(site: Site) -> Verdict:
         if held:
             return failed("A request that ended after the sign-out brought the session back.",
                           *seen[-1:], reply)  # fmt: skip
+    if _slow_request(site) is None:
+        raise Unsure(
+            "The kept cookie is refused after each race, but no request that writes is named, so "
+            "nothing shows that one was under way: name a [[change]], or [slow]."
+        )
     return passed(
         "The kept cookie is refused after each race.", *seen[-1:], *site.network.replies[-1:]
     )

@@ -122,7 +122,7 @@ def cookie_cached(site: Site) -> Verdict:
     names = site.essentials.names
     seen = 0
     for reply in site.network.replies:
-        set_here = {line.partition("=")[0].strip() for line in reply.values("set-cookie")}
+        set_here = {line.partition("=")[0].strip() for line in reply.set_cookies}
         if not set_here & set(names):
             continue
         seen += 1

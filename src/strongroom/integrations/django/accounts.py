@@ -16,7 +16,7 @@ from __future__ import annotations
 # Django ships no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -25,13 +25,10 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
 from strongroom.core.events import LoginFailed
-from strongroom.core.exchange import RequestFacts
-from strongroom.manager import SessionManager, visit_of
+from strongroom.manager import visit_of
 
 from . import runtime
 from .present import present
-
-_LOCAL = [(b"host", b"localhost")]
 
 
 def listen() -> None:
@@ -52,13 +49,22 @@ def _login_failed(**_: Any) -> None:
     visit.note(LoginFailed, session_id=None, subject=subject)
 
 
-def _saved(instance: Any, created: bool, using: str | None = None, **_: Any) -> None:
+def _saved(
+    instance: Any,
+    created: bool,
+    using: str | None = None,
+    update_fields: Collection[str] | None = None,
+    **_: Any,
+) -> None:
+    def is_written(field: str) -> bool:
+        return update_fields is None or field in update_fields
+
     if created:
         return
-    if not getattr(instance, "is_active", True):
+    if not getattr(instance, "is_active", True) and is_written("is_active"):
         _now_and_after_commit(using, lambda: _disabled(_subject(instance)))
     # Set only by `set_password`; a hash that a newer hasher replaced is no other password.
-    elif getattr(instance, "_password", None) is not None:
+    elif getattr(instance, "_password", None) is not None and is_written("password"):
         _now_and_after_commit(using, lambda: _credentials_changed(_subject(instance)))
 
 
@@ -79,23 +85,16 @@ def _now_and_after_commit(using: str | None, act: Callable[[], None]) -> None:
 
 
 def _disabled(subject: str) -> None:
-    _manager().account_disabled(subject)
+    runtime.current().opened().account_disabled(subject)
 
 
 def _credentials_changed(subject: str) -> None:
     store = present()
     visit = None if store is None else visit_of(store.strongroom)
     if store is None or visit is None or visit.subject != subject or visit.response_started:
-        _manager().credentials_changed(subject)
+        runtime.current().opened().credentials_changed(subject)
     elif visit.issue is None:
         store.strongroom.credentials_changed().result()
     else:
         # This request has made the session's token already: only the others are left to end.
         store.strongroom.sign_out_others().result()
-
-
-def _manager() -> SessionManager:
-    """The synchronous manager with its store open: signals are sent in synchronous code."""
-    serving = runtime.current()
-    serving.serving.open(RequestFacts(method="GET", headers=_LOCAL))
-    return serving.manager

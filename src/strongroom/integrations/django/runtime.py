@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from django.conf import settings
 
+from strongroom.core.exchange import RequestFacts
 from strongroom.core.policy import SessionPolicy
 from strongroom.integrations.exchange_sync import Serving
 from strongroom.manager import AsyncSessionManager, SessionManager
@@ -46,6 +47,11 @@ class Runtime:
     def policy(self) -> SessionPolicy:
         """The limits in force."""
         return self.manager.policy
+
+    def opened(self) -> SessionManager:
+        """The synchronous manager, its store open: for what happens outside of a request."""
+        self.serving.open(RequestFacts(method="GET", headers=[(b"host", b"localhost")]))
+        return self.manager
 
     @property
     def cookie_name(self) -> str:

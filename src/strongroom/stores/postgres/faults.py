@@ -138,15 +138,6 @@ def no_answer(seconds: float) -> StoreUnavailable:
     )
 
 
-def too_contended() -> StoreUnavailable:
-    """The row could not be had although everybody waited in line."""
-    return StoreUnavailable(
-        "A session was changed by others again and again for the whole timeout.",
-        why="Nothing was written.",
-        hint="Look for a client that writes the same session without a pause.",
-    )
-
-
 def not_open() -> StoreUnavailable:
     """The store was closed, or never opened."""
     return StoreUnavailable(
