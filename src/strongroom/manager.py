@@ -7,15 +7,18 @@ commands, jobs. Both run the same flows; neither decides anything.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
+from .core.adoption import Adoption, OldSession
 from .core.cookies import CookieSpec, cookie_name
 from .core.errors import (
     ConfigurationError,
@@ -27,10 +30,13 @@ from .core.events import ClockSkewed, Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.listing import Report, SessionInfo
 from .core.ops import Find, Flow, Found
+from .core.places import Place
 from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
+from .core.risk import Population
 from .core.sealing import Aead, Codec, Keyring, Sealer
 from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .keyfile import KeyFile
@@ -38,6 +44,7 @@ from .running import end_task
 from .session import Action, Done, Session
 from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
+from .telemetry.spikes import SpikeSink
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -59,10 +66,16 @@ class Settings(TypedDict, total=False):
     policy: SessionPolicy | None
     sinks: Iterable[EventSink] | None
     """Where events go; without any, JSON lines in the logger `strongroom.events`."""
+    locate: Callable[[str], Place] | None
+    """Where an address seems to be, such as a `strongroom.places.PlacesFile`; it never raises."""
+    everybody: Population | None
+    """Everybody's habits, which the risk of a sign-in is measured by; None measures none."""
     clock: Callable[[], int]
     entropy: Callable[[int], bytes]
     aead: Aead
     codec: Codec
+    adopt: Adoption | None
+    """How the sessions of another library are taken over, once each."""
 
 
 class _Manager:
@@ -74,15 +87,24 @@ class _Manager:
         keys: KeySource,
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
+        locate: Callable[[str], Place] | None = None,
+        everybody: Population | None = None,
         clock: Callable[[], int] = system_clock,
         entropy: Callable[[int], bytes] = system_entropy,
         aead: Aead | None = None,
         codec: Codec | None = None,
+        adopt: Adoption | None = None,
     ) -> None:
         self.policy = policy or SessionPolicy()
         self.clock = clock
         self._entropy = entropy
-        self._sinks = (LoggingSink(),) if sinks is None else tuple(sinks)
+        if adopt is not None:
+            adopt.check(clock())
+        self.adoption = adopt
+        self._sinks = _default_sinks() if sinks is None else tuple(sinks)
+        self._locate = locate
+        self._everybody = everybody or Population()
+        self._uses = UsesOfSessions()
         self._sealer = Sealer(aead or AesGcm(), entropy)
         self._codec = codec or MsgpackCodec()
         self._keys = _key_source(keys)
@@ -179,6 +201,10 @@ class _Manager:
             now=self.clock,
             cookie=session_cookie,
             pre_cookie=pre_cookie,
+            adoption=self.adoption,
+            locate=self._locate,
+            everybody=self._everybody,
+            uses=self._uses,
         )
 
 
@@ -226,13 +252,29 @@ class SessionManager(_Manager):
             visit = Visit(ctx, facts)
             try:
                 drive(flows.enter_session(visit, flows.candidates(visit)), self.store)
+                self._adopt(visit)
             except StoreError as error:
                 visit = self._opened_without_store(visit, error)
         return Session(visit, self)
 
     def close(self, session: Session, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
-        return drive(flows.close_visit(visit_of(session), status), self.store)
+        visit = visit_of(session)
+        edits = drive(flows.close_visit(visit, status), self.store)
+        left = flows.left_behind(visit)
+        if left is not None and self.adoption is not None and self.adoption.forget is not None:
+            with _telling("The old session could not be deleted where it came from"):
+                self.adoption.forget(left)
+        return edits
+
+    def _adopt(self, visit: Visit) -> None:
+        value = flows.old_cookie(visit)
+        if value is None or self.adoption is None:
+            return
+        with _telling("An old session could not be read, and was not adopted"):
+            old: OldSession | None = self.adoption.read(value)
+            if old is not None:
+                drive(flows.adopt(visit, value, old), self.store)
 
     def sessions_of(self, subject: str, *, include_ended: bool = False) -> list[SessionInfo]:
         """Where the subject is signed in."""
@@ -355,9 +397,13 @@ class AsyncSessionManager(_Manager):
                 await self.start()
             tokens = flows.candidates(visit)
             if not tokens:
+                if self.adoption is not None:
+                    await self._adopt(visit, self.adoption)
                 return visit
             if len(tokens) == 1:
-                found: Found | None = await self.store.find(Find(tokens[0].session_id))
+                found: Found | None = await self.store.find(
+                    Find(tokens[0].session_id, flows.asks_store(visit))
+                )
                 if flows.admit(visit, tokens[0], found):
                     return visit
             await adrive(flows.enter_session(visit, tokens), self.store)
@@ -370,7 +416,25 @@ class AsyncSessionManager(_Manager):
         if not flows.needs_writing(visit):
             visit.response_started = True
             return flows.plain_edits(visit, status)
-        return await adrive(flows.close_visit(visit, status), self.store)
+        edits = await adrive(flows.close_visit(visit, status), self.store)
+        left = flows.left_behind(visit)
+        if left is not None and self.adoption is not None and self.adoption.forget is not None:
+            with _telling("The old session could not be deleted where it came from"):
+                await _awaited(self.adoption.forget(left))
+        return edits
+
+    async def _adopt(self, visit: Visit, adoption: Adoption) -> None:
+        value = flows.old_cookie(visit)
+        if value is None:
+            return
+        try:
+            with _telling("An old session could not be read, and was not adopted"):
+                old: OldSession | None = await _awaited(adoption.read(value))
+                if old is not None:
+                    await adrive(flows.adopt(visit, value, old), self.store)
+        except BaseException:
+            await self.abort(visit)
+            raise
 
     async def finish(self, visit: Visit) -> None:
         """After the response: save what was assigned while it was sent, and deliver the events.
@@ -485,6 +549,22 @@ class AsyncSessionManager(_Manager):
             _log.exception("%s; it is tried again later", otherwise)
 
 
+@contextmanager
+def _telling(what: str) -> Generator[None]:
+    """What an application's own hook raises is logged; our store's errors go on their way."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception:
+        _log.exception(what)
+
+
+async def _awaited(answered: Any) -> Any:
+    """What a hook of the application returned, which may be a coroutine function."""
+    return await answered if inspect.isawaitable(answered) else answered
+
+
 def visit_of(session: Session) -> Visit:
     """The visit behind a session: for integrations."""
     return session._visit  # pyright: ignore[reportPrivateUsage]
@@ -493,6 +573,8 @@ def visit_of(session: Session) -> Visit:
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
     """With a session to keep: it rotates if it is the subject's, and an attempt carries on (E2)."""
     visit = None if keep is None else visit_of(keep)
+    if visit is not None:
+        yield from flows.verify(visit)
     if visit is None or visit.subject is None:
         return (yield from flows.reset_credentials(ctx, subject, visit))
     if visit.subject != subject:
@@ -504,6 +586,12 @@ def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Fl
     report = yield from flows.credentials_changed(visit)
     # The visit carries these events already.
     return Report(report.ended)
+
+
+def _default_sinks() -> tuple[EventSink, ...]:
+    """JSON lines in the log, and the spikes among them."""
+    log = LoggingSink()
+    return log, SpikeSink(log)
 
 
 def _key_source(keys: KeySource) -> Callable[[], Keyring]:

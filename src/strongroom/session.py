@@ -15,9 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from .core import flows, login_state
 from .core.csrf_tokens import csrf_input
-from .core.errors import SignInRequired, StepUpRequired
+from .core.errors import ActionNotAwaited, SignInRequired, StepUpRequired
 from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
 from .core.flows.listing import Report, SessionInfo, moment
+from .core.flows.signalling import judge_use, seen_by
 from .core.flows.signing import check_can_issue
 from .core.ops import Flow, Touch
 from .core.policy import ms
@@ -146,7 +147,8 @@ class Session(MutableMapping[str, Any]):
     def acr(self) -> str | None:
         """The level of assurance, derived from the factors by the policy's table."""
         visit = self._seen()
-        return visit.ctx.policy.acr.derive(visit.factors, visit.kind is Kind.REMEMBERED)
+        weak = visit.kind is Kind.REMEMBERED or visit.is_doubtful
+        return visit.ctx.policy.acr.derive(visit.factors, weak)
 
     @property
     def device(self) -> str:
@@ -313,7 +315,7 @@ class Session(MutableMapping[str, Any]):
     def history(self, limit: int = 50) -> Action[list[dict[str, Any]]]:
         """What happened to the subject's sessions, newest first."""
         visit = self._seen()
-        return self._run("history", flows.history(visit.ctx, _subject(visit), limit))
+        return self._run("history", _history(visit, limit))
 
     def note(self, what: str, **details: str | int | float | bool | None) -> None:
         """Note something of your own in the events and the subject's history.
@@ -329,11 +331,24 @@ class Session(MutableMapping[str, Any]):
 
     # Step-up.
 
+    def verify(self) -> Action[None]:
+        """Make sure, by the store itself, that the session still stands (P25, H2).
+
+        A no-op where the request began with the store's own word: always but on a safe method with
+        a near cache. If the session has ended, nobody is signed in from here on.
+        """
+        return self._run("verify", flows.verify(self._seen()))
+
     def step_up(
         self, *, max_age: timedelta | None = None, acr: str | None = None
     ) -> Satisfied | Challenge:
-        """Whether a factor was proved recently and strongly enough (RFC 9470, P25)."""
-        visit = self._seen()
+        """Whether a factor was proved recently and strongly enough (RFC 9470, P25).
+
+        Raises:
+            ActionNotAwaited: a near cache answered this request's read: `await verify()` first.
+        """
+        visit = self._verified()
+        judge_use(visit)
         requirement = Requirement(max_age=None if max_age is None else ms(max_age), acr=acr)
         return ask(
             requirement,
@@ -342,6 +357,7 @@ class Session(MutableMapping[str, Any]):
             visit.ctx.policy.acr,
             visit.kind is Kind.REMEMBERED,
             skew=ms(visit.ctx.policy.max_skew),
+            doubtful=visit.is_doubtful,
         )
 
     def require_sign_in(self) -> str:
@@ -360,7 +376,9 @@ class Session(MutableMapping[str, Any]):
         Raises:
             SignInRequired: nobody is signed in.
             StepUpRequired: too long ago or too weak; answered with the sign-in page, or RFC 9470.
+            ActionNotAwaited: a near cache answered this request's read: `await verify()` first.
         """
+        self._verified()
         subject = self.require_sign_in()
         answer = self.step_up(max_age=max_age, acr=acr)
         if isinstance(answer, Challenge):
@@ -392,6 +410,16 @@ class Session(MutableMapping[str, Any]):
         """The visit, noting that the response depends on the session (F5)."""
         self._visit.seen = True
         return self._visit
+
+    def _verified(self) -> Visit:
+        """The visit, by the store's own word. In `async def` that has to be awaited beforehand."""
+        visit = self._seen()
+        if not visit.verified:
+            try:
+                self._run("verify", flows.verify(visit)).result()
+            except ActionNotAwaited as error:
+                raise _not_verified() from error
+        return visit
 
     def _run(self, name: str, flow: Flow[R]) -> Action[R]:
         return self._runner.run(name, flow)
@@ -438,13 +466,22 @@ class Authenticating:
         # A sign-in takes this mark away; whatever else happened in between, nobody got in.
         if visit.attempt_open:
             visit.attempt_open = False
-            visit.note(LoginFailed, session_id=None, subject=self._subject)
+            visit.note(LoginFailed, session_id=None, subject=self._subject, seen=seen_by(visit))
 
 
 def _begin(visit: Visit, subject: str | None) -> Flow[None]:
     if subject is not None:
         visit.attempt = yield from flows.begin_attempt(visit, subject)
     visit.attempt_open = True
+
+
+def _not_verified() -> ActionNotAwaited:
+    return ActionNotAwaited(
+        "This decides about a sensitive action, and the session was read from the near cache.",
+        why="It may have ended elsewhere a moment ago.",
+        hint="Write `await session.verify()` before it, name the route in Routes(sensitive=...), "
+        "or use FastAPI's dependency require_recent_sign_in.",
+    )
 
 
 def _factors(amr: str | Iterable[str]) -> tuple[str, ...]:
@@ -468,6 +505,7 @@ def _count(flow: Flow[Report]) -> Flow[int]:
 
 def _sign_out_everywhere(visit: Visit) -> Flow[int]:
     check_can_issue(visit)
+    yield from flows.verify(visit)
     subject = _subject(visit)
     report = yield from flows.end_subject(
         visit.ctx, subject, reason=EndReason.EVERYWHERE, by=subject, visit=visit
@@ -475,11 +513,12 @@ def _sign_out_everywhere(visit: Visit) -> Flow[int]:
     visit.events += report.events
     visit.leave()
     visit.aborts = None
-    visit.signed_out = True
+    visit.signed_out = visit.forgets_old = True
     return report.ended
 
 
 def _sessions(visit: Visit, *, include_ended: bool) -> Flow[list[SessionInfo]]:
+    yield from flows.verify(visit)
     current = None if visit.record is None else visit.record.session_id
     return (
         yield from flows.sessions_of(
@@ -488,7 +527,13 @@ def _sessions(visit: Visit, *, include_ended: bool) -> Flow[list[SessionInfo]]:
     )
 
 
+def _history(visit: Visit, limit: int) -> Flow[list[dict[str, Any]]]:
+    yield from flows.verify(visit)
+    return (yield from flows.history(visit.ctx, _subject(visit), limit))
+
+
 def _end_session(visit: Visit, session_id: str) -> Flow[bool]:
+    yield from flows.verify(visit)
     subject = _subject(visit)
     if session_id == visit.session_id:
         yield from flows.sign_out(visit)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 
 from . import keyfile
+from .core.adoption import Adoption
 from .core.errors import ConfigurationError
 from .core.events import EventSink
 from .core.policy import SessionPolicy
@@ -23,6 +24,7 @@ def async_manager(
     keys: KeySource | None,
     policy: SessionPolicy | None = None,
     sinks: Iterable[EventSink] | None = None,
+    adopt: Adoption | None = None,
 ) -> AsyncSessionManager:
     """A manager for asynchronous code; nothing is opened yet.
 
@@ -30,7 +32,8 @@ def async_manager(
         ConfigurationError: something is missing or cannot be used.
     """
     url, source = _both(store, keys)
-    return AsyncSessionManager(open_async_store(url), keys=source, policy=policy, sinks=sinks)
+    made = open_async_store(url)
+    return AsyncSessionManager(made, keys=source, policy=policy, sinks=sinks, adopt=adopt)
 
 
 def sync_manager(
@@ -38,6 +41,7 @@ def sync_manager(
     keys: KeySource | None,
     policy: SessionPolicy | None = None,
     sinks: Iterable[EventSink] | None = None,
+    adopt: Adoption | None = None,
 ) -> SessionManager:
     """A manager for synchronous code; nothing is opened yet.
 
@@ -45,7 +49,8 @@ def sync_manager(
         ConfigurationError: something is missing or cannot be used.
     """
     url, source = _both(store, keys)
-    return SessionManager(open_store(url), keys=source, policy=policy, sinks=sinks)
+    made = open_store(url)
+    return SessionManager(made, keys=source, policy=policy, sinks=sinks, adopt=adopt)
 
 
 def _warn_of_memory(url: str) -> None:

@@ -39,7 +39,7 @@ def staged(at_limit: AtLimit) -> Worlds:
         world.jars["first"] = world.sign_in("alice")
         world.clock.advance(MINUTE)
 
-    policy = SessionPolicy(max_sessions=MAXIMUM, at_limit=at_limit)
+    policy = SessionPolicy(max_sessions=MAXIMUM, at_limit=at_limit, history_length=0)
     return Prepared(stage, policy=policy)
 
 
@@ -94,7 +94,7 @@ def test_two_that_replace_the_same_session_do_not_exceed_the_limit(at_limit: AtL
         world.jars["first"] = world.sign_in("alice")
         world.jars["second"] = world.sign_in("alice")
 
-    policy = SessionPolicy(max_sessions=MAXIMUM, at_limit=at_limit)
+    policy = SessionPolicy(max_sessions=MAXIMUM, at_limit=at_limit, history_length=0)
     meeting = {
         name: lambda world: world.request(world.jars["second"], signing_in("alice"), method="POST")
         for name in ("one", "two")

@@ -43,6 +43,7 @@ INTEGRATION = (
     "running",
     "session",
     "setup",
+    "core.adoption",
     "core.answers",
     "core.csrf_forms",
     "core.errors",
@@ -92,6 +93,9 @@ LAYERS = (
     Layer("__main__", ours=("cli",)),
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
+    Layer(
+        "integrations.old_cookies", ours=("core.adoption", "core.data"), theirs=("itsdangerous",)
+    ),
     Layer("integrations.watching", ours=INTEGRATION),
     Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
     Layer("integrations.doctor", ours=(*INTEGRATION, "core.diagnosis", "integrations.asgi")),

@@ -27,9 +27,12 @@ import pytest
 from strongroom.core.assurance import NIST_AAL
 from strongroom.core.csrf import DECISIONS
 from strongroom.core.events import Event, catalogue
+from strongroom.core.explanations import EXPLANATIONS
 from strongroom.core.lifecycle import TABLE
 from strongroom.core.policy import PROFILES, SessionPolicy
 from strongroom.core.record import EndReason, Kind
+from strongroom.core.responses import DEFAULT_RESPONSES
+from strongroom.telemetry.metrics import SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -199,6 +202,20 @@ def _own(event: type[Event]) -> list[str]:
     return [f"`{each.name}`" for each in fields(event) if each.name not in usual]
 
 
+def draw_signals(_: str) -> str:
+    """Every signal: what it means, what is innocent about it, and what the defaults do."""
+    rows = []
+    for name in sorted(SIGNALS):
+        told = EXPLANATIONS[name]
+        answers = [
+            f"from {rule.at_least:g}: {', '.join(sorted(rule.responses)) or 'record'}"
+            for rule in DEFAULT_RESPONSES.rules
+            if rule.signal == name
+        ]
+        rows.append((f"`{name}`", told.means, told.innocent, "; ".join(answers) or "record"))
+    return _table(("signal", "what it means", "how honest people cause it", "defaults"), rows)
+
+
 def draw_reasons(_: str) -> str:
     """Every reason why a session can end."""
     return ", ".join(f"`{reason.value}`" for reason in EndReason) + "."
@@ -212,6 +229,7 @@ DRAWINGS: Mapping[tuple[str, str], Callable[[str], str]] = {
     ("csrf.md", "decisions"): draw_decisions,
     ("events.md", "catalogue"): draw_events,
     ("events.md", "reasons"): draw_reasons,
+    ("signals.md", "signals"): draw_signals,
 }
 
 

@@ -17,6 +17,7 @@ from strongroom.core.data import is_array
 from strongroom.core.ops import AtLimit
 from strongroom.core.policy import PROFILES, DataSeal, SessionPolicy
 from strongroom.core.record import EndReason
+from strongroom.core.responses import Response
 
 from . import settings
 from .output import DONE, Output, span
@@ -40,6 +41,7 @@ LIMITS: Mapping[str, str] = {
     "max_anonymous_data": "bytes for a visitor who is not signed in",
     "seal_data": "who can read session data at rest, besides a live request",
     "server_sealed": "keys of it that servers may read without a request",
+    "keep_address": "how much of a client's address is kept",
     "history_retention": "how long ended sessions and histories are kept",
     "history_length": "events kept of one account",
     "approved_only": "only functions that NIST approves",
@@ -53,7 +55,7 @@ LIMITS: Mapping[str, str] = {
 
 NOT_LIMITS = frozenset(
     "profile reasons carry_over conflicts cookie_name clear_site_data origins proxies routes acr "
-    "sign_in_path step_up_path record_format".split()
+    "sign_in_path step_up_path record_format signals responses".split()
 )
 """The settings that limit nothing. A test holds that every setting is in one of the two."""
 
@@ -142,6 +144,13 @@ def _deviations(policy: SessionPolicy, out: Output) -> list[str]:
     return out.table(("LIMIT", "PROFILE", "IN FORCE", "REASON"), rows)
 
 
+def _ended_by_signals(policy: SessionPolicy) -> str:
+    """Which signals end something; by default none does."""
+    ending = {Response.END, Response.END_ALL}
+    names = sorted({rule.signal for rule in policy.responses.rules if rule.responses & ending})
+    return ", ".join(names) or "nothing, in this policy"
+
+
 def what_ends_what(policy: SessionPolicy) -> list[tuple[str, str, str]]:
     """What happens, what ends by it, and the reason that stands in the record and the history."""
     idle, absolute = told(policy.idle_timeout), told(policy.absolute_timeout)
@@ -172,6 +181,7 @@ def what_ends_what(policy: SessionPolicy) -> list[tuple[str, str, str]]:
         (f"{absolute} after sign-in", "that session", EndReason.ABSOLUTE.value),
         (f"more than {policy.max_sessions} sessions", *at_limit),
         ("a retired token comes back", "that session", EndReason.REUSE.value),
+        ("a signal that ends sessions", _ended_by_signals(policy), EndReason.SIGNAL.value),
         ("strongroom sessions end, end-all", "what was named", EndReason.OPERATOR.value),
         ("a key is retired", "all sessions issued under it", "-"),
         ("end-everybody, store restored", "all sessions in the store", EndReason.STORE_RESET.value),

@@ -221,7 +221,7 @@ def history(options: argparse.Namespace, out: Output) -> int:
 
 
 _SHOWN_ELSEWHERE = frozenset(
-    {"at", "event", "severity", "session_id", "subject", "address", "device"}
+    {"at", "event", "severity", "session_id", "subject", "address", "device", "seen", "evidence"}
 )
 
 

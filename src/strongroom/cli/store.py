@@ -62,6 +62,36 @@ def _about_sqlite(path: Path) -> dict[str, Any]:
     }
 
 
+def _migrate_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", metavar="URL", help=f"the store (else ${settings.STORE_VARIABLE})"
+    )
+
+
+def migrate(options: argparse.Namespace, out: Output) -> int:
+    """Make the store's tables, or bring them up to date; without keys."""
+    from strongroom.stores.urls import open_store
+
+    url = settings.store_url(options, out)
+    kind = url.partition(":")[0]
+    store: Any = open_store(url)
+    store = getattr(store, "store", store)  # a near cache keeps no tables
+    if not hasattr(store, "migrate"):
+        out.answer(
+            {"kind": kind, "migrated": False},
+            [f"A {kind} store needs no migration: the application does it when it starts."],
+        )
+        return DONE
+    before, now = store.migrate()
+    line = f"The tables were made; their version is {now}."
+    if before == now:
+        line = f"The tables are at version {now}, the newest. Nothing was to be done."
+    elif before:
+        line = f"The tables were brought from version {before} to {now}."
+    out.answer({"kind": kind, "migrated": before != now, "before": before, "now": now}, [line])
+    return DONE
+
+
 def _restored_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask")
     settings.add_store(parser)
@@ -100,6 +130,16 @@ COMMANDS = (
         ),
         settings.add_store,
         check,
+    ),
+    Command(
+        "store migrate",
+        "Make the store's tables, or bring them up to date.",
+        """For PostgreSQL, as the owner of the schema, where the application's own user may not
+        make tables (migrate=0 in its URL). It needs no keys, changes no session, and may run while
+        applications do, of the release before too. Several at once do no harm.""",
+        ("strongroom store migrate --store postgresql://owner@db.internal/shop",),
+        _migrate_options,
+        migrate,
     ),
     Command(
         "store restored",

@@ -65,6 +65,12 @@ class StepUpRequired(RefusedError):
         self.challenge = challenge
 
 
+class SignInRefused(RefusedError):
+    """The credentials were right, and the policy's table refuses the sign-in all the same."""
+
+    code = "sign_in_refused"
+
+
 class CsrfRefused(RefusedError):
     """The request's origin could not be shown to be ours (ASVS 3.5.1)."""
 

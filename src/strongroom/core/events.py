@@ -86,11 +86,12 @@ class SessionUseAfterExpire(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoginSuccess(Event):
-    """Somebody signed in; `factors` are the `amr` values proved now."""
+    """Somebody signed in; `factors` are the `amr` values proved now, `seen` what it looked like."""
 
     name = "authn_login_success"
     factors: tuple[str, ...] = ()
     pending: bool = False
+    seen: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +101,7 @@ class LoginFailed(Event):
     name = "authn_login_fail"
     severity = "warning"
     reason: str = "refused"
+    seen: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,22 @@ class TwoPlaces(Event):
 
     name = "session_two_places"
     severity = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalRaised(Event):
+    """Something looks wrong: `signal` names it, `why` is a sentence, `responses` what follows.
+
+    `score` is between 0 and 1 (not in OWASP's list).
+    """
+
+    name = "session_signal"
+    severity = "warning"
+    signal: str
+    score: float
+    why: str
+    evidence: Mapping[str, str | int | float] = field(default_factory=dict[str, str | int | float])
+    responses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

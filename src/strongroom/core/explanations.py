@@ -105,6 +105,12 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A phone that changed its network at that moment.",
         "Nothing for one. If it repeats for a session, end it: strongroom sessions end SESSION_ID",
     ),
+    "session_signal": Explanation(
+        "Something looks wrong; `signal` names it, `why` says it in a sentence, `responses` what "
+        "followed.",
+        "Most signals are caused by honest people: each has an explanation of its own.",
+        "Read the signal's own: strongroom explain new_device, and so on",
+    ),
     "excess_sessions_exceeded": Explanation(
         "The account has as many sessions as the policy allows; the newest took an older one's "
         "place, or was refused.",

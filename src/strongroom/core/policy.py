@@ -21,7 +21,9 @@ from .errors import ConfigurationError
 from .ops import AtLimit, Limit
 from .proxies import TrustedProxies
 from .record import FORMAT, EndReason, Header, Identity, Kind
+from .responses import DEFAULT_RESPONSES, ResponseTable
 from .return_path import safe_next
+from .signals import SignalRules
 
 MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
@@ -34,6 +36,13 @@ TOUCH_AT_MOST = MINUTE
 ATTEMPT_MAX = HOUR
 """How long checking credentials may take. Epochs of subjects are kept for longer than this, so an
 attempt older than this could miss a "sign out everywhere" and is refused (P15)."""
+
+ADOPTION_MAX = 90 * DAY
+"""How far ahead the cut-off may be until which another library's cookies are adopted."""
+
+EPOCHS_KEPT = ADOPTION_MAX + ATTEMPT_MAX
+"""How long it is remembered that a subject's sessions were all ended: longer than any attempt to
+sign in takes, and than an old cookie counts. It costs a few bytes for each such subject."""
 
 
 class DataSeal(Enum):
@@ -59,9 +68,12 @@ class Routes:
     """Polled by scripts: using them is not activity, so the idle clock goes on (E8)."""
     slow: tuple[str, ...] = ()
     """Their requests may take longer than `grace` to arrive: reuse there ends nothing."""
+    sensitive: tuple[str, ...] = ()
+    """Begin with the store's own word, past any near cache, as every unsafe method does: pages
+    that ask for a recent sign-in (P25, H2)."""
 
     def __post_init__(self) -> None:
-        for group in (self.public, self.excluded, self.passive, self.slow):
+        for group in (self.public, self.excluded, self.passive, self.slow, self.sensitive):
             for path in group:
                 if not path.startswith("/") or path == "/*" or "*" in path.removesuffix("/*"):
                     raise ConfigurationError(
@@ -119,6 +131,9 @@ class SessionPolicy:
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     routes: Routes = field(default_factory=Routes)
     acr: AcrTable = NIST_AAL
+    signals: SignalRules = field(default_factory=SignalRules)
+    responses: ResponseTable = DEFAULT_RESPONSES
+    keep_address: Literal["full", "network", "none"] = "full"
     sign_in_path: str = "/sign-in"
     step_up_path: str | None = None
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from .circumstances import NOTHING_KNOWN, Circumstances
 from .credentials import NEVER, ChangedBy, Credential
 from .errors import UnreadableRecord
 from .sealing import Codec, Sealer, UnlockedKeys
@@ -66,6 +67,7 @@ class EndReason(StrEnum):
     POLICY = "policy"
     STORE_RESET = "all_sessions_ended"
     REDEEMED = "handed_over"
+    SIGNAL = "suspicious_use"
 
     @property
     def number(self) -> int:
@@ -264,6 +266,7 @@ class Identity:
     place: str | None = None
     epoch: bytes = NO_EPOCH
     linked_to: bytes | None = None
+    circumstances: Circumstances = NOTHING_KNOWN
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -289,6 +292,7 @@ def seal_identity(
         "p": identity.place,
         "g": identity.epoch,
         "l": identity.linked_to,
+        "w": identity.circumstances.as_list(),
     }
     bound = keys.binds["identity"] + session_id
     return sealer.seal(keys.envelope[keys.issuing], codec.encode(fields), bound)
@@ -322,7 +326,7 @@ def open_identity(
     return identity
 
 
-_KNOWN = frozenset("kcxsedapgl")
+_KNOWN = frozenset("kcxsedapglw")
 
 
 def _identity(decoded: Any) -> Identity:
@@ -337,6 +341,7 @@ def _identity(decoded: Any) -> Identity:
         place=decoded["p"],
         epoch=decoded["g"],
         linked_to=decoded["l"],
+        circumstances=Circumstances.of_list(decoded.get("w")),
         extra={name: value for name, value in decoded.items() if name not in _KNOWN},
     )
 

@@ -70,6 +70,10 @@ class ResponseTable:
 
     rules: tuple[ResponseRule, ...]
 
+    def __repr__(self) -> str:
+        """How many rules it has: they are read with `strongroom explain`."""
+        return f"ResponseTable({len(self.rules)} rules)"
+
     def to(self, signal: Signal) -> frozenset[Response]:
         """What follows from one signal; recording always does."""
         fitting = [

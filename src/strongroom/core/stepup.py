@@ -83,6 +83,7 @@ class Satisfied:
 
 _SENTENCES = {
     "remembered": "This browser was remembered; please sign in to go on.",
+    "doubtful": "Something about this session looks unusual; please confirm it is you.",
     "not_authenticated": "Nothing in this session proves who you are; please sign in.",
     "too_old": "The last authentication is too long ago for this; please confirm it is you.",
     "too_weak": "This needs a stronger authentication than the session has.",
@@ -160,8 +161,12 @@ def ask(
     remembered: bool = False,
     *,
     skew: int = DEFAULT_SKEW,
+    doubtful: bool = False,
 ) -> Satisfied | Challenge:
     """Whether the events meet the requirement at `now` (ms UTC, as is `skew`).
+
+    A session that a persistent login opened, or about which something is `doubtful`, meets only
+    what asks for the weakest level at any age.
 
     Raises:
         ConfigurationError: the requirement names a level that the table does not have.
@@ -169,8 +174,11 @@ def ask(
     wanted = None if requirement.acr is None else table.rank(requirement.acr)
     believed = [event for event in events if event.at <= now + skew]
     above_lowest = wanted not in (None, 0)
-    if remembered and (requirement.max_age is not None or requirement.amr or above_lowest):
-        return Challenge("remembered", requirement)
+    if requirement.max_age is not None or requirement.amr or above_lowest:
+        if remembered:
+            return Challenge("remembered", requirement)
+        if doubtful:
+            return Challenge("doubtful", requirement)
     missing = _missing(requirement, wanted, believed, table)
     if missing is not None:
         return Challenge(missing, requirement)

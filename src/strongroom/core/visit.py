@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .adoption import Adoption
+from .circumstances import Circumstances, major_version
 from .cookies import CookieSpec, find_cookies
 from .credentials import Credential, Verdict, judge
 from .csrf import is_cross_site
@@ -29,6 +31,7 @@ from .devices import describe
 from .errors import SessionReadOnly
 from .events import Event
 from .exchange import RequestFacts
+from .places import UNKNOWN, Place
 from .policy import Clocks, SessionPolicy
 from .policy import judge as judge_clocks
 from .record import (
@@ -43,8 +46,11 @@ from .record import (
     open_identity,
     seal_identity,
 )
+from .responses import Response
+from .risk import Population
 from .sealing import Codec, Sealer, UnlockedKeys
 from .tokens import Token, VerifiedTokens
+from .uses import Uses, UsesOfSessions
 
 MAX_OPENED = 4096
 """Identities kept open: about 1 KiB each, and far more than one process serves at a time."""
@@ -64,6 +70,12 @@ class Context:
     now: Callable[[], int]
     cookie: CookieSpec
     pre_cookie: CookieSpec
+    adoption: Adoption | None = None
+    locate: Callable[[str], Place] | None = None
+    """Where an address seems to be; never raises. None where there is no database."""
+    everybody: Population | None = None
+    """Everybody's habits, for the risk of a sign-in."""
+    uses: UsesOfSessions = field(default_factory=UsesOfSessions, repr=False)
     opened: dict[bytes, tuple[bytes, Identity]] = field(
         default_factory=dict[bytes, tuple[bytes, Identity]], repr=False
     )
@@ -135,6 +147,8 @@ class Visit:
 
     __slots__ = (
         "aborts",
+        "adopted",
+        "answer_to_use",
         "attempt",
         "attempt_open",
         "clear_cookie",
@@ -146,8 +160,10 @@ class Visit:
         "events",
         "excluded",
         "facts",
+        "forgets_old",
         "identity",
         "issue",
+        "lowered",
         "opened_at",
         "orphan",
         "pre_session",
@@ -165,6 +181,7 @@ class Visit:
         "tossed",
         "unavailable",
         "verdict",
+        "verified",
     )
 
     def __init__(self, ctx: Context, facts: RequestFacts) -> None:
@@ -176,6 +193,8 @@ class Visit:
         self.token: Token | None = None
         """The token that opens the session now: the one presented, or one made in this request."""
         self.verdict: Verdict | None = None
+        self.verified = True
+        """Whether the record is the store's own word of this request, not a near cache's (H2)."""
         self.refusal: EndReason | str | None = None
         """Why a presented cookie did not open a session."""
         self.events: list[Event] = []
@@ -194,6 +213,10 @@ class Visit:
         self.clear_cookie = False
         self.tossed = False
         self.signed_out = False
+        self.adopted: str | None = None
+        """The old cookie's value, where this request took another library's session over."""
+        self.forgets_old = False
+        """Whoever asked to be signed out must not come back by an old cookie."""
         self.renew_asked = False
         self.start_allowed = False
         self.unavailable = False
@@ -203,6 +226,10 @@ class Visit:
         self.pre_session: bytes | None = None
         self.pre_session_new = False
         self.response_started = False
+        self.answer_to_use: frozenset[Response] | None = None
+        """What follows from how this request looks, once it was looked at."""
+        self.lowered = False
+        """Whether it looks so unlike it that the session's assurance is lower here."""
         self.state_cookies: dict[str, bytes] = {}
         """Set-Cookie values of sign-ins by way of a provider, by the cookie's name (C6)."""
         self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
@@ -233,9 +260,37 @@ class Visit:
             return ()
         return self.identity.events
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether something looked wrong at the sign-in, or looks wrong in this request."""
+        return self.lowered or (self.identity is not None and self.identity.circumstances.lowered)
+
+    @property
+    def uses(self) -> Uses:
+        """What this process has seen of the session in use."""
+        return self.ctx.uses.of(b"" if self.record is None else self.record.session_id)
+
+    @property
+    def address(self) -> str | None:
+        """The client's address as far as the policy keeps it."""
+        match self.ctx.policy.keep_address:
+            case "full":
+                return self.facts.client
+            case "network":
+                return self.device().network or None
+            case _:
+                return None
+
+    def circumstances(self) -> Circumstances:
+        """What this request looks like beside its device."""
+        locate, client = self.ctx.locate, self.facts.client
+        place = UNKNOWN if locate is None or client is None else locate(client)
+        return Circumstances(major_version(self.facts.user_agent), place)
+
     def enter(self, record: Record, identity: Identity, token: Token) -> None:
         """From here on the request is in this session."""
         self.record, self.identity, self.token = record, identity, token
+        self.verified = True
         self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(
@@ -249,7 +304,8 @@ class Visit:
 
     def device(self) -> Device:
         """The client's device, as far as it says."""
-        return describe(self.facts.user_agent, self.facts.client)
+        device = describe(self.facts.user_agent, self.facts.client)
+        return replace(device, network="") if self.ctx.policy.keep_address == "none" else device
 
     def note(self, event: type[Event], **details: Any) -> None:
         """Remember an event; it reaches the sinks after the response."""
@@ -257,7 +313,7 @@ class Visit:
             "at": self.ctx.now(),
             "session_id": self.session_id,
             "subject": None if self.identity is None else self.identity.subject,
-            "address": self.facts.client,
+            "address": self.address,
             "device": self.device().label,
         }
         self.events.append(event(**{**base, **details}))

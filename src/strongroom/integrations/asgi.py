@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
+from strongroom.core.adoption import Adoption
 from strongroom.core.answers import Answer, answer
 from strongroom.core.errors import OvertakenError, StoreError, StrongroomError, UsageError
 from strongroom.core.events import EventSink
@@ -47,7 +48,8 @@ class SessionMiddleware:
         keys: the path of a key file (`strongroom keys generate`), or a `Keyring`.
         policy: the limits in force; without one, the defaults for https.
         sinks: where events go; without any, JSON lines in the logger `strongroom.events`.
-        manager: an `AsyncSessionManager` of your own, instead of store, keys, policy and sinks.
+        adopt: how the sessions of another library are taken over: see docs/moving.
+        manager: an `AsyncSessionManager` of your own, instead of all these.
 
     What is contradictory, unsafe, or would not work stops the server at start-up, with a sentence;
     where nobody sends it start-up messages, every request raises that `ConfigurationError`.
@@ -61,12 +63,13 @@ class SessionMiddleware:
         keys: KeySource | None = None,
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
+        adopt: Adoption | None = None,
         manager: AsyncSessionManager | None = None,
     ) -> None:
         self.app = app
         self._broken: StrongroomError | None = None
         try:
-            self.manager = manager or async_manager(store, keys, policy, sinks)
+            self.manager = manager or async_manager(store, keys, policy, sinks, adopt)
             self.watch = Watch(self.manager)
         except StrongroomError as error:
             # Raised here, it would look to the server as if there were no lifespan at all, and the

@@ -54,6 +54,7 @@ def require_recent_sign_in(
     """
 
     async def recent_sign_in(session: CurrentSession) -> str:
+        await session.verify()
         return session.require_recent_sign_in(max_age=max_age, acr=acr)
 
     return recent_sign_in

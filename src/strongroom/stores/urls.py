@@ -7,6 +7,7 @@
     valkey+sentinel://h1,h2,h3/name   a primary that sentinels watch
     valkey+cluster://h1,h2            a cluster; any of its nodes
     redis, rediss                     other names of valkey and valkeys, in all three
+    postgresql://user@host/database   PostgreSQL, also as postgres://
 
 Every store that pushes its changes also takes ?near_cache_mb= and ?near_cache_entries=: either puts
 a near cache of that size in front of it (docs/near-cache.md).
@@ -27,6 +28,7 @@ from strongroom.core.errors import ConfigurationError
 from .base import AsyncStore, Store
 
 if TYPE_CHECKING:
+    from .postgres.settings import Settings as PostgresSettings
     from .valkey import Settings
 
 Options = dict[str, Any]
@@ -165,6 +167,55 @@ def _async_sqlite(parts: SplitResult, options: Options) -> AsyncStore:
     return AsyncBridge(_sqlite(parts, options), inline=frozenset({"find"}))
 
 
+def _postgres_settings(parts: SplitResult, options: Options) -> PostgresSettings:
+    try:
+        from .postgres.settings import understood
+    except ImportError as error:
+        if not (error.name or "").startswith("psycopg"):
+            raise
+        raise ConfigurationError(
+            f"The {parts.scheme} store needs the package psycopg, which is not installed, or lacks "
+            "its library libpq.",
+            why="It speaks with PostgreSQL.",
+            hint="pip install 'strongroom[postgres]'",
+        ) from None
+    return understood(parts, options)
+
+
+def _postgres(parts: SplitResult, options: Options) -> Store:
+    settings = _postgres_settings(parts, options)
+    from .postgres import PostgresStore
+
+    return PostgresStore(settings)
+
+
+def _async_postgres(parts: SplitResult, options: Options) -> AsyncStore:
+    settings = _postgres_settings(parts, options)
+    from .postgres import AsyncPostgresStore
+
+    return AsyncPostgresStore(settings)
+
+
+def _postgres_scheme() -> _Scheme:
+    numbers = "pool_min pool_max timeout_ms connect_timeout migrate pgbouncer direct_port"
+    ours = "schema direct_host"
+    # What libpq knows, but for target_session_attrs and options, which the store decides.
+    theirs = (
+        "host hostaddr port user password passfile dbname service application_name sslmode "
+        "sslnegotiation sslcert sslkey sslpassword sslrootcert sslcrl sslcrldir sslsni "
+        "ssl_min_protocol_version ssl_max_protocol_version channel_binding require_auth "
+        "gssencmode krbsrvname"
+    )
+    return _Scheme(
+        "postgresql://user@host/database",
+        frozenset(numbers.split()),
+        _postgres,
+        _async_postgres,
+        frozenset([*ours.split(), *theirs.split()]),
+        pushes=True,
+    )
+
+
 def _valkey_settings(parts: SplitResult, options: Options) -> Settings:
     try:
         from .valkey.urls import settings_from
@@ -220,6 +271,8 @@ SCHEMES = {
             ("+cluster", "host1,host2"),
         )
     },
+    "postgresql": _postgres_scheme(),
+    "postgres": _postgres_scheme(),
 }
 """Every scheme that `open_store` knows. A new store is one more row."""
 

@@ -2,11 +2,15 @@
 
 One module for each thing that people do:
 
+    adopting   another library's session, once
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
+    verifying  whether a request decides by the store's own word
     signing    sign in, elevate, sign out, hand over
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
+    signalling what looks wrong at a sign-in and in use, and what follows
+    histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
@@ -15,6 +19,7 @@ One module for each thing that people do:
 so every schedule of two requests can be stepped through by hand (`strongroom.testing.stepper`).
 """
 
+from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, needs_writing, plain_edits
 from .guarding import (
     cross_site,
@@ -24,6 +29,7 @@ from .guarding import (
     visit_without_store,
 )
 from .handing import accept_hand_over, hand_over
+from .histories import history, keep_history
 from .keeping_time import check_clock
 from .listing import (
     account_disabled,
@@ -33,23 +39,24 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
-    history,
-    keep_history,
     reset_credentials,
     server_data,
     sessions_of,
     sweep,
 )
 from .living import still_lives
-from .opening import admit, candidates, enter_session, open_visit
+from .opening import admit, asks_store, candidates, enter_session, open_visit
 from .saving import save
 from .signing import begin_attempt, elevate, sign_in, sign_out
+from .verifying import verify
 
 __all__ = [
     "abort",
     "accept_hand_over",
     "account_disabled",
     "admit",
+    "adopt",
+    "asks_store",
     "begin_attempt",
     "candidates",
     "check_clock",
@@ -67,7 +74,9 @@ __all__ = [
     "hand_over",
     "history",
     "keep_history",
+    "left_behind",
     "needs_writing",
+    "old_cookie",
     "open_visit",
     "plain_edits",
     "refuse_cross_site",
@@ -79,6 +88,7 @@ __all__ = [
     "sign_out",
     "still_lives",
     "sweep",
+    "verify",
     "visit_without_session",
     "visit_without_store",
 ]

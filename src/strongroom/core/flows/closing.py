@@ -27,6 +27,7 @@ from strongroom.core.tokens import MAX_RENEWAL, Token, renewal_of, successor
 from strongroom.core.visit import Visit
 
 from .saving import save
+from .signalling import assess_use
 from .signing import end_record, end_superseded
 
 _SERVER_ERROR = 500
@@ -47,6 +48,7 @@ def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
         visit.data.forget()
     else:
         yield from _end_stray(visit)
+        yield from assess_use(visit)
         yield from save(visit, explicit=False)
         yield from end_superseded(visit)
         yield from _keep_alive(visit)
@@ -118,8 +120,24 @@ def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
         edits.cookies += ctx.cookie.render_deletions_wide(visit.facts.host or "")
     elif _clears_cookie(visit, status):
         edits.cookies.append(ctx.cookie.render_deletion())
+    if edits.cookies or visit.forgets_old:
+        _forget_old(visit, edits)
     edits.no_store = edits.no_store or bool(edits.cookies)
     return edits
+
+
+def _forget_old(visit: Visit, edits: ResponseEdits) -> None:
+    """Another library's cookie goes with every word of ours about the session: from then on it must
+    not open one, also where a sign-out found nothing to end."""
+    adoption = visit.ctx.adoption
+    name = visit.ctx.cookie.name.encode("ascii")
+    about_session = any(line.startswith(name + b"=") for line in edits.cookies)
+    if adoption is None or not (about_session or visit.forgets_old):
+        return
+    if adoption.is_sent(visit.facts):
+        line = adoption.deletion(visit.facts)
+        if line not in edits.cookies:
+            edits.cookies.append(line)
 
 
 def _clears_cookie(visit: Visit, status: int) -> bool:
@@ -151,6 +169,7 @@ def _edits(visit: Visit, status: int) -> Flow[ResponseEdits]:
     if signed_out:
         _clear_site(visit, edits)
     edits.cookies.append(visit.ctx.cookie.render(token.text, None))
+    _forget_old(visit, edits)
     if visit.aborts is not None and visit.has_pre_session:
         # The form token from before sign-in must be worth nothing afterwards (G2).
         edits.cookies.append(visit.ctx.pre_cookie.render_deletion())

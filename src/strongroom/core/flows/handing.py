@@ -18,6 +18,7 @@ from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, new_record
 from .signing import check_can_issue, end_before, insert_session
+from .verifying import verify
 
 _UNTIL, _AS = "until", "as"
 
@@ -28,6 +29,7 @@ def hand_over(visit: Visit) -> Flow[str]:
     Raises:
         SignInRequired: there is no signed-in session to hand over.
     """
+    yield from verify(visit)
     ctx, identity, parent = visit.ctx, visit.identity, visit.record
     if identity is None or parent is None or not identity.kind.is_signed_in:
         raise SignInRequired(
@@ -73,6 +75,7 @@ def accept_hand_over(visit: Visit, code: str) -> Flow[None]:
     """
     ctx = visit.ctx
     check_can_issue(visit)
+    yield from verify(visit)
     visit.check_may_start()
     token = parse(ctx.keys.tokens, code.encode("utf-8", "replace"), Purpose.HAND_OVER)
     if not isinstance(token, Token):

@@ -11,39 +11,35 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from strongroom.core.data import is_dict
 from strongroom.core.errors import SignInRequired, StrongroomError, UnreadableRecord
 from strongroom.core.events import (
     AccountDisabled,
     AllSessionsEnded,
     CredentialsChanged,
     Event,
-    LoginFailed,
     SessionEndedEvent,
     SignedOutEverywhere,
 )
 from strongroom.core.ops import (
-    Append,
     End,
     EndAll,
     EndSubject,
     Find,
     Flow,
     Found,
-    HistoryEntry,
     ListSubject,
     Outcome,
-    ReadHistory,
     Sweep,
 )
-from strongroom.core.policy import ATTEMPT_MAX, ms
+from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.visit import Context, Visit
 
 from .signing import check_can_issue, rotate, with_factors
+from .verifying import verify
 
 SWEEP_BATCH = 500
-_KEEP_EPOCHS = 2 * ms(ATTEMPT_MAX)
+_KEEP_EPOCHS = ms(EPOCHS_KEPT)
 
 
 def moment(milliseconds: int) -> datetime:
@@ -191,6 +187,7 @@ def account_disabled(ctx: Context, subject: str, *, by: str | None = None) -> Fl
 
 def end_others(visit: Visit, reason: EndReason = EndReason.EVERYWHERE) -> Flow[Report]:
     """End all sessions of the signed-in subject but this one."""
+    yield from verify(visit)
     subject, record = _require(visit)
     report = yield from end_subject(
         visit.ctx, subject, reason=reason, keep=record.session_id, by=subject, visit=visit
@@ -205,6 +202,7 @@ def credentials_changed(visit: Visit, factors: Iterable[str] = ()) -> Flow[Repor
     `factors` were proved on the way, such as the old password: they count from now.
     """
     check_can_issue(visit)
+    yield from verify(visit)
     _require(visit)
     assert visit.identity is not None  # noqa: S101 - a signed-in visit has one
     # First the rotation: a copy of the old token must not make itself a new session in between.
@@ -227,64 +225,6 @@ def end_everybody(ctx: Context, *, by: str | None = None) -> Flow[Report]:
     now = ctx.now()
     yield EndAll(ctx.fresh(), now)
     return Report(0, (AllSessionsEnded(at=now, by=by),))
-
-
-def keep_history(ctx: Context, events: list[Event]) -> Flow[None]:
-    """Store the events that concern a subject, sealed, for as long as the policy says (P17).
-
-    Failed sign-ins, which anybody can cause, have room of their own: they push nothing else out.
-    """
-    if not ctx.policy.history_length:
-        return
-    told = [event for event in events if event.subject is not None]
-    failed = [event for event in told if isinstance(event, LoginFailed)]
-    rest = [event for event in told if not isinstance(event, LoginFailed)]
-    if rest:
-        entries = tuple(_entry(ctx, event, _EVENTS) for event in rest)
-        yield Append(entries, ctx.policy.history_length)
-    if failed:
-        entries = tuple(_entry(ctx, event, _FAILURES) for event in failed)
-        yield Append(entries, min(ctx.policy.history_length, _MOST_FAILURES))
-
-
-def history(ctx: Context, subject: str, limit: int = 50) -> Flow[list[dict[str, Any]]]:
-    """What happened to a subject, newest first. Entries under retired keys are left out."""
-    told: list[dict[str, Any]] = []
-    for drawer in (_EVENTS, _FAILURES):
-        key = _drawer_key(ctx, subject, drawer)
-        entries: tuple[HistoryEntry, ...] = yield ReadHistory(key, limit)
-        told += [each for entry in entries if (each := _told(ctx, entry)) is not None]
-    # Both came newest first, and sorting keeps that among events of one millisecond.
-    told.sort(key=lambda each: -int(each["at"]))
-    return told[:limit]
-
-
-_EVENTS, _FAILURES = "", "\0failed"
-_MOST_FAILURES = 50
-
-
-def _drawer_key(ctx: Context, subject: str, drawer: str) -> bytes:
-    """The name under which a store knows one drawer of a subject's history."""
-    return ctx.keys.subject_key(subject + drawer)
-
-
-def _entry(ctx: Context, event: Event, drawer: str) -> HistoryEntry:
-    key_id = ctx.keys.issuing
-    subject_key = _drawer_key(ctx, event.subject or "", drawer)
-    sealed = ctx.sealer.seal(
-        ctx.keys.history[key_id],
-        ctx.codec.encode(event.as_dict()),
-        ctx.keys.binds["history"] + subject_key,
-    )
-    return HistoryEntry(subject_key, event.at, event.at + ctx.clocks.retention, sealed, key_id)
-
-
-def _told(ctx: Context, entry: HistoryEntry) -> dict[str, Any] | None:
-    key = ctx.keys.history.get(entry.key_id)
-    bound = ctx.keys.binds["history"] + entry.subject_key
-    plain = None if key is None else ctx.sealer.open(key, entry.sealed, bound)
-    decoded = None if plain is None else ctx.codec.decode(plain)
-    return decoded if is_dict(decoded) else None
 
 
 def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:

@@ -19,7 +19,7 @@ def still_lives(ctx: Context, visit: Visit) -> Flow[bool]:
     """
     if visit.record is None or visit.identity is None:
         return True
-    found: Found | None = yield Find(visit.record.session_id)
+    found: Found | None = yield Find(visit.record.session_id, authoritative=True)
     identity = None if found is None else ctx.open_identity(found.record)
     token = visit.token
     if found is None or identity is None or token is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from strongroom.core.cookies import SAME_NAME_LIMIT, find_cookies
 from strongroom.core.credentials import Verdict, first_used, renewed
-from strongroom.core.csrf_rules import matches
+from strongroom.core.csrf_rules import matches, may_match
 from strongroom.core.devices import looks_alike
 from strongroom.core.events import (
     CookieTossing,
@@ -29,6 +29,8 @@ from strongroom.core.ops import End, Find, Flow, Found, Outcome, Shift
 from strongroom.core.record import EndReason, Identity, Kind
 from strongroom.core.tokens import Token, TokenRefusal, successor
 from strongroom.core.visit import Context, Visit
+
+from .signalling import assess_use, ends_here
 
 MAX_TOKENS = 4
 """Cookies of our name that pass the tag and are looked up (F3)."""
@@ -61,6 +63,13 @@ def candidates(visit: Visit) -> list[Token]:
     return list(newest.values())
 
 
+def asks_store(visit: Visit) -> bool:
+    """Whether the request must begin with the store's own word: it may change something, it opens
+    a socket, which lives long, or its route is named sensitive."""
+    facts = visit.facts
+    return not facts.is_safe or may_match(facts.path, facts.root, visit.ctx.policy.routes.sensitive)
+
+
 def admit(visit: Visit, token: Token, found: Found | None) -> bool:
     """The hot path: a current token of a live session. False means that the flow must decide."""
     if found is None:
@@ -71,8 +80,10 @@ def admit(visit: Visit, token: Token, found: Found | None) -> bool:
     if seen.identity.kind is Kind.HAND_OVER:
         return False
     visit.enter(found.record, seen.identity, token)
+    visit.verified = found.authoritative
     visit.verdict = Verdict.CURRENT
-    return True
+    # What changes something is looked at before it does; what reads, when it is due for a touch.
+    return visit.facts.is_safe or not ends_here(visit)
 
 
 def open_visit(ctx: Context, facts: RequestFacts) -> Flow[Visit]:
@@ -126,7 +137,7 @@ def _assess(visit: Visit, token: Token, found: Found) -> _Assessment:
 
 def _look_up(visit: Visit, token: Token) -> Flow[bool]:
     """Whether this token opens a session; if so the visit has entered it."""
-    found: Found | None = yield Find(token.session_id)
+    found: Found | None = yield Find(token.session_id, asks_store(visit))
     if admit(visit, token, found):
         return True
     if found is None or not found.authoritative:
@@ -138,10 +149,10 @@ def _look_up(visit: Visit, token: Token) -> Flow[bool]:
             SessionUseAfterExpire, session_id=token.session_id.hex(), reason="unknown_session"
         )
         return False
-    return (yield from _decide(visit, token, found))
+    return (yield from decide(visit, token, found))
 
 
-def _decide(visit: Visit, token: Token, found: Found) -> Flow[bool]:
+def decide(visit: Visit, token: Token, found: Found) -> Flow[bool]:
     """Act on what an authoritative read says (PROTOCOL, table D)."""
     for _ in range(_ATTEMPTS):
         seen = _assess(visit, token, found)
@@ -157,7 +168,9 @@ def _decide(visit: Visit, token: Token, found: Found) -> Flow[bool]:
                 visit.verdict = seen.verdict
                 if seen.verdict is Verdict.SUCCESSOR:
                     _look_for_two_places(visit, seen.identity)
-                return True
+                if not visit.facts.is_safe:
+                    yield from assess_use(visit)
+                return visit.record is not None
             case Verdict.ADOPT:
                 outcome: Outcome = yield _adoption(visit, token, found)
                 if outcome.applied and outcome.record is not None:

@@ -6,6 +6,9 @@ is conditional on a live record, so a late one brings nothing back (P6).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from strongroom.core.circumstances import NOTHING_KNOWN
 from strongroom.core.credentials import create
 from strongroom.core.data import Changes, Encoded, pack
 from strongroom.core.errors import (
@@ -151,6 +154,7 @@ def new_record(
     store_epoch: bytes = NO_EPOCH,
     deadline: int | None = None,
     linked_to: bytes | None = None,
+    lowered: bool = False,
 ) -> tuple[Record, Identity, Token]:
     """A new session: new id, root and secret, both clocks at their beginning (P10, E7)."""
     ctx = visit.ctx
@@ -164,6 +168,9 @@ def new_record(
         root=ctx.entropy(SECRET_BYTES),
         secret=ctx.entropy(SECRET_BYTES),
     )
+    circumstances = NOTHING_KNOWN
+    if subject is not None:
+        circumstances = replace(visit.circumstances(), lowered=lowered)
     identity = Identity(
         kind=kind,
         created_at=now,
@@ -171,9 +178,11 @@ def new_record(
         subject=subject,
         events=events,
         device=visit.device() if subject is not None else Device(),
-        address=visit.facts.client if subject is not None else None,
+        address=visit.address if subject is not None else None,
+        place=circumstances.place.label or None,
         epoch=epoch,
         linked_to=linked_to,
+        circumstances=circumstances,
     )
     idle_deadline = min(now + idle, identity.absolute_deadline)
     header = Header(

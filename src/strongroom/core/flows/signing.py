@@ -50,6 +50,8 @@ from strongroom.core.tokens import SECRET_BYTES, Token, mint, rotation_of, succe
 from strongroom.core.visit import Attempt, Visit
 
 from .saving import adopt_new, check_size, new_record
+from .signalling import Assessment, assess_sign_in, learn_sign_in, seen_by
+from .verifying import verify
 
 _ATTEMPTS = 4
 MAX_SUBJECT_LENGTH = 512
@@ -57,7 +59,7 @@ MAX_SUBJECT_LENGTH = 512
 
 def begin_attempt(visit: Visit, subject: str) -> Flow[Attempt]:
     """Before credentials are checked: remember the subject's epoch (P15, E2)."""
-    _check_subject(subject)
+    check_subject(subject)
     ctx = visit.ctx
     began_at = ctx.now()
     epochs: Epochs = yield ReadEpochOp(ctx.keys.subject_key(subject))
@@ -78,8 +80,9 @@ def sign_in(
         StoreUnavailable: nothing was changed, or it was undone.
     """
     check_can_issue(visit)
+    yield from verify(visit)
     visit.check_may_start()
-    _check_subject(subject)
+    check_subject(subject)
     attempt = yield from _attempt_for(visit, subject)
     proved = tuple(AuthenticationEvent(each, visit.ctx.now()) for each in dict.fromkeys(factors))
     if not proved:
@@ -88,6 +91,8 @@ def sign_in(
             why="A session whose sign-in proved nothing would count as authenticated.",
             hint="Pass what was checked as RFC 8176 values, for example amr=['pwd', 'otp'].",
         )
+    # What looks wrong is judged once, when the sign-in is complete.
+    assessment = Assessment() if pending else (yield from assess_sign_in(visit, subject))
     old, old_identity, carried = visit.record, visit.identity, _carried(visit, subject)
     aborts = visit.aborts
     record, identity, token = new_record(
@@ -98,6 +103,7 @@ def sign_in(
         events=_merged(_earlier_factors(old_identity, subject), proved),
         epoch=attempt.epoch,
         store_epoch=attempt.store_epoch,
+        lowered=assessment.lowered,
     )
     stored = yield from insert_session(visit, record, attempt, subject, counted=not pending)
     yield from end_before(visit, old, old_identity, subject, aborts)
@@ -110,7 +116,10 @@ def sign_in(
         LoginSuccess,
         factors=tuple(each.amr for each in proved),
         pending=pending,
+        seen=seen_by(visit),
     )
+    if not pending:
+        learn_sign_in(visit, assessment)
 
 
 def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
@@ -123,6 +132,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
         SessionEnded: the session ended in the meantime, or its rotations are used up.
     """
     proved = tuple(dict.fromkeys(factors))
+    yield from verify(visit)
     yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
     visit.attempt_open = False
     visit.note(SteppedUp, factors=proved)
@@ -135,7 +145,13 @@ def with_factors(visit: Visit, identity: Identity, factors: Iterable[str]) -> Id
     if not proved:
         return identity
     events = _merged(identity.events, proved)
-    return replace(identity, kind=Kind.AUTHENTICATED, events=events, device=visit.device())
+    return replace(
+        identity,
+        kind=Kind.AUTHENTICATED,
+        events=events,
+        device=visit.device(),
+        circumstances=visit.circumstances(),
+    )
 
 
 def rotate(visit: Visit, identity: Identity) -> Flow[None]:
@@ -187,6 +203,7 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     Without a session there is nothing to end; no other session is ever touched (P13).
     """
     check_can_issue(visit)
+    visit.forgets_old = True
     if visit.unavailable:
         raise StoreUnavailable(
             "Nobody can be signed out while the store does not answer.",
@@ -418,7 +435,12 @@ def _signed_in(visit: Visit) -> Identity:
     return visit.identity
 
 
-def _check_subject(subject: object) -> None:
+def check_subject(subject: object) -> None:
+    """Refuse a subject that could not be found again, or is no text.
+
+    Raises:
+        UsageError: it is not text of 1 to 512 characters.
+    """
     if not isinstance(subject, str) or not subject or len(subject) > MAX_SUBJECT_LENGTH:
         raise UsageError(
             "A subject must be text of 1 to 512 characters.",

@@ -36,6 +36,7 @@ from strongroom.core.ops import (
     Sweep,
     Touch,
 )
+from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EPOCH_BYTES, NO_EPOCH, NO_SUBJECT, Record, unreadable
 from strongroom.core.tokens import SHARD_BYTES
 
@@ -46,9 +47,8 @@ from .scripts import LINGER_MS, RULES, SPARE_MS, Script
 from .settings import EPOCH_MS, Mode, Settings
 from .wire import Word
 
-EPOCH_LIVES_MS = 24 * 3600 * 1000
-"""How long a subject's epoch is kept after its last change. An attempt to sign in is refused after
-an hour, so no insert that carries an older one can come."""
+EPOCH_LIVES_MS = ms(EPOCHS_KEPT)
+"""How long a subject's epoch is kept after its last change: no insert with an older one comes."""
 
 _MANY_TRIES = 100
 _IDENTITY = b"strongroom/1 "

@@ -1,0 +1,34 @@
+"""One PostgreSQL for all tests that leave it alone; those that do not start their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import postgres
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A server takes its time, and is started once: in one worker."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and "server" in getattr(
+            item, "fixturenames", ()
+        ):
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.xdist_group("postgres"))
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[postgres.Server]:
+    """A running server, with one database for all: each store has a schema of its own."""
+    with postgres.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def database(server: postgres.Server) -> str:
+    """The database that stores share, each with a schema of its own."""
+    return server.new_database()
