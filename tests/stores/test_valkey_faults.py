@@ -281,6 +281,46 @@ class TestTheServerFails:
             store.end(an_end(other))
             assert not is_live(store, other)
 
+    def test_what_is_on_the_disk_survives_a_kill(self):
+        """With `durable_fsync` what was acknowledged is there after a kill -9 and a start (P6)."""
+        with (
+            valkey.single(appendonly="yes", appendfsync="everysec") as server,
+            opened(server.port, fsync=True) as store,
+        ):
+            records = [inserted(store) for _ in range(20)]
+            for record in records[:10]:
+                assert store.end(an_end(record)).applied
+            epoch = everywhere(a_subject_key("bob"))
+            store.end_subject(epoch)
+            server.restart()
+            assert [is_live(store, each) for each in records] == [False] * 10 + [True] * 10
+            assert store.read_epoch(ReadEpoch(a_subject_key("bob"))).subject == epoch.new_epoch
+
+    def test_a_server_without_a_log_is_refused_where_ends_must_be_on_disk(
+        self, server: valkey.Server
+    ):
+        """At start-up, and not at the first sign-out."""
+        with pytest.raises(StoreMismatch, match="append-only"):
+            ValkeyStore(settings(server.port, fsync=True)).open(IDENTITY)
+
+    def test_ends_that_nobody_can_confirm_are_not_acknowledged(
+        self, server: valkey.Server, store: ValkeyStore
+    ):
+        """Not even the second time, when there is nothing left to write but its own proof (P6)."""
+        record = inserted(store)
+        with opened(server.port) as plain:
+            gone = inserted(plain)
+            plain.end(an_end(gone))
+        durable = ValkeyStore(settings(server.port, replicas=1, timeout_ms=100))
+        durable.open(IDENTITY)
+        op = an_end(record)
+        for again in (op, op, an_end(record), an_end(gone)):
+            with pytest.raises(StoreUnavailable, match="not enough replicas"):
+                durable.end(again)
+        with pytest.raises(StoreUnavailable, match="not enough replicas"):
+            durable.end_subject(everywhere())
+        durable.close()
+
     def test_scripts_survive_being_flushed(self, server: valkey.Server, store: ValkeyStore):
         """A server that forgot them gets them again, in the same op (E5)."""
         for _ in range(3):
