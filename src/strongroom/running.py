@@ -46,6 +46,11 @@ class Awaitable(Generic[R]):
             hint=f"Write: result = await session.{self.name}(...)",
         )
 
+    def abandon(self) -> None:
+        """Take it back: the caller says in its own words that this has to be awaited."""
+        self._runner.waiting.discard(self)
+        self.discard()
+
     def discard(self) -> None:
         """It will never be awaited."""
         self._work.close()

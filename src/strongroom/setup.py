@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from . import keyfile
 from .core.adoption import Adoption
@@ -12,6 +12,7 @@ from .core.errors import ConfigurationError
 from .core.events import EventSink
 from .core.policy import SessionPolicy
 from .manager import AsyncSessionManager, KeySource, SessionManager
+from .stores.bridge import AsyncBridge
 from .stores.urls import open_async_store, open_store
 
 KEYS_VARIABLE = "STRONGROOM_KEYS"
@@ -51,6 +52,35 @@ def sync_manager(
     url, source = _both(store, keys)
     made = open_store(url)
     return SessionManager(made, keys=source, policy=policy, sinks=sinks, adopt=adopt)
+
+
+def manager_pair(
+    store: str | None,
+    keys: KeySource | None,
+    policy: SessionPolicy | None = None,
+    sinks: Iterable[EventSink] | None = None,
+    adopt: tuple[Adoption | None, Adoption | None] = (None, None),
+) -> tuple[SessionManager, Callable[[], AsyncSessionManager]]:
+    """A manager for synchronous code, and a maker of those for event loops, on one store.
+
+    For frameworks in which both kinds of code serve one application. `memory://` is one memory.
+    `adopt` is said for either kind of code.
+
+    Raises:
+        ConfigurationError: something is missing or cannot be used.
+    """
+    url, source = _both(store, keys)
+    shared = open_async_store(url) if url.startswith("memory:") else None
+    inner = shared.store if isinstance(shared, AsyncBridge) else open_store(url)
+
+    def for_loop() -> AsyncSessionManager:
+        made = shared or open_async_store(url)
+        return AsyncSessionManager(made, keys=source, policy=policy, sinks=sinks, adopt=adopt[1])
+
+    return (
+        SessionManager(inner, keys=source, policy=policy, sinks=sinks, adopt=adopt[0]),
+        for_loop,
+    )
 
 
 def _warn_of_memory(url: str) -> None:

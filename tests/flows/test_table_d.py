@@ -38,6 +38,7 @@ from tests.support.flows import (
     MINUTE,
     NAVIGATION,
     RENEW,
+    SECOND,
     SETTLE,
     Log,
     Prepared,
@@ -528,3 +529,24 @@ def test_the_open_flow_ends_whatever_moves_under_it() -> None:
     assert (reply.subject, reply.cookie) == (None, None)
     assert world.who(jar) == "alice"
     assert flows.candidates(reply.here)[0].text == jar
+
+
+def test_a_busier_thief_does_not_put_off_the_confirmation() -> None:
+    """Whoever is on the old token takes every touch; the use of the new one is noted all the same.
+
+    Else the confirmation, and with it being found, would wait for as long as the thief is the
+    busier one of the two (D1, P12). Found by the simulation.
+    """
+    world = staged(signed_in)()
+    stolen = world.confirmed(world.jars["alice"])
+    world.clock.advance(15 * MINUTE)
+    new = world.get(stolen).cookie
+    assert new
+    renewed_at = world.clock()
+    while not (reply := world.get(stolen)).saw(TokenReuse):
+        assert world.clock() < renewed_at + 15 * MINUTE, "found before the next renewal is due"
+        world.clock.advance(10 * SECOND)
+        world.get(new)
+        world.clock.advance(MINUTE)
+    assert reply.subject is None
+    assert world.over(new) is EndReason.REUSE

@@ -39,6 +39,7 @@ class Layer:
 STORE = ("core", "stores.base")
 # An integration hands facts to the flows and puts the answer back: it knows no store and no key.
 INTEGRATION = (
+    "following",
     "manager",
     "running",
     "session",
@@ -51,6 +52,7 @@ INTEGRATION = (
     "core.exchange",
     "core.flows",
     "core.policy",
+    "core.proxies",
     "core.visit",
 )
 # What integrations of synchronous frameworks share, as the ASGI ones share integrations.asgi.
@@ -62,6 +64,7 @@ LAYERS = (
     Layer("core"),
     Layer("drive", ours=("core", "stores.base")),
     Layer("session", ours=("core", "drive")),
+    Layer("following", ours=("core", "stores.base", "stores.pausing")),
     Layer("running", ours=("core", "drive", "session", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
@@ -74,13 +77,15 @@ LAYERS = (
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
     Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
-    Layer("stores.near_cache", ours=STORE),
+    Layer("stores.pausing", ours=STORE),
+    Layer("stores.near_cache", ours=(*STORE, "stores.pausing")),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
     Layer(
         "manager",
         ours=(
             "core",
             "drive",
+            "following",
             "session",
             "running",
             "adapters",
@@ -89,7 +94,7 @@ LAYERS = (
             "telemetry",
         ),
     ),
-    Layer("setup", ours=("core", "keyfile", "manager", "stores.urls")),
+    Layer("setup", ours=("core", "keyfile", "manager", "stores.bridge", "stores.urls")),
     Layer("__main__", ours=("cli",)),
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
@@ -107,18 +112,48 @@ LAYERS = (
         ours=(*INTEGRATION, "integrations.asgi", "integrations.starlette"),
         theirs=("fastapi", "starlette"),
     ),
-    Layer("integrations.litestar", ours=(*INTEGRATION, "integrations.asgi"), theirs=("litestar",)),
+    Layer(
+        "integrations.litestar",
+        ours=(*INTEGRATION, "core.data", "integrations.asgi"),
+        theirs=("litestar", "msgspec"),
+    ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
+    Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
-    Layer("integrations.flask", ours=(*INTEGRATION, *SYNC), theirs=("flask", "werkzeug")),
-    Layer("integrations.django", ours=(*INTEGRATION, *SYNC), theirs=("django",)),
+    Layer(
+        "integrations.flask",
+        ours=(*INTEGRATION, *SYNC),
+        theirs=("click", "flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
+        lazily=("cli",),
+    ),
+    # Its asynchronous half shares what ASGI integrations share.
+    Layer(
+        "integrations.django",
+        ours=(*INTEGRATION, *SYNC, "core.data", "core.ops", "core.record", "integrations.asgi"),
+        theirs=("django", "asgiref"),
+    ),
+    Layer(
+        "integrations.django.management",
+        ours=("cli", "core.errors", "integrations.django"),
+        theirs=("django",),
+    ),
     Layer("bff", ours=("core", "manager", "session"), theirs=("httpx", "joserfc")),
     Layer("ui", ours=("manager", "session", "core.events"), theirs=("jinja2", "starlette")),
-    Layer("audit", ours=("core.cookies",), theirs=("httpx",)),
+    Layer("audit", ours=("core.cookies",), theirs=("httpcore",)),
+    Layer("audit.pytest_plugin", ours=("audit",), theirs=("pytest",)),
     Layer(
         "testing",
-        ours=("core", "drive", "manager", "session", "adapters", "stores.base", "stores.memory"),
+        ours=(
+            "core",
+            "drive",
+            "manager",
+            "running",
+            "session",
+            "adapters",
+            "stores.base",
+            "stores.memory",
+        ),
         theirs=("hypothesis", "pytest"),
     ),
     Layer("cli", ours=ANYTHING, theirs=ANYTHING),

@@ -141,7 +141,8 @@ async def test_paths_and_queries_of_any_bytes(site: Site):
     for number in range(256):
         for path in (f"/a%{number:02x}b", f"/a?b=%{number:02x}", "/a?" + chr(number)):
             response = await browser.goto(path)
-            assert response.status in (200, 303, 404, 307), path
+            # Django refuses a query that is not UTF-8 before anybody sees it.
+            assert response.status in (200, 303, 307, 400, 404), path
             location = (response.header("location") or "/").encode("latin-1")
             assert location.isascii()
             assert b"\r" not in location

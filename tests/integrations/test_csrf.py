@@ -221,7 +221,8 @@ async def test_a_client_that_goes_away_in_the_middle_of_its_form(site: Site):
         sent.append(message)
 
     await site.app(scope, receive, send_)
-    assert sent[0]["status"] == 403
+    # Some frameworks answer nobody, because nobody is there.
+    assert not sent or sent[0]["status"] == 403
 
 
 async def test_a_sign_in_form_is_covered_before_there_is_a_session(site: Site):
@@ -339,6 +340,7 @@ async def test_a_refusal_speaks_to_people_and_to_programs(site: Site):
 # WebSockets.
 
 
+@pytest.mark.needs("websockets")
 @pytest.mark.parametrize(
     ("source", "accepted"),
     [

@@ -18,6 +18,7 @@ from authlib.integrations.starlette_client import OAuth  # type: ignore[import-u
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from starlette.applications import Starlette
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.sessions import SessionMiddleware as StarlettesOwn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
@@ -30,6 +31,7 @@ from strongroom.core.events import SessionCreated
 from strongroom.integrations.fastapi import (
     CurrentSession,
     SessionMiddleware,
+    document_session,
     require_recent_sign_in,
     require_sign_in,
 )
@@ -520,6 +522,83 @@ def test_starlettes_test_client_works_with_and_without_a_lifespan():
         assert [client.post("/n").json() for _ in range(3)] == [1, 2, 3]
     with TestClient(app, base_url="http://localhost", headers=same) as client:
         assert client.post("/n").json() == 1
+
+
+# The OpenAPI document.
+
+
+async def test_guarded_routes_are_documented_with_the_cookie(manager: AsyncSessionManager):
+    """By themselves; the exact name comes from the keys (F6)."""
+    app = fast_api(manager)
+    document_session(app)
+
+    @app.get("/account", dependencies=[Depends(require_sign_in)])
+    async def account() -> None: ...
+
+    @app.get("/transfer", dependencies=[Depends(require_recent_sign_in(acr="aal1"))])
+    async def transfer() -> None: ...
+
+    @app.get("/open")
+    async def public() -> None: ...
+
+    document = (await browsing(app, manager).fetch("/openapi.json")).json
+    scheme = document["components"]["securitySchemes"]["session"]
+    assert (scheme["type"], scheme["in"]) == ("apiKey", "cookie")
+    assert scheme["name"] == manager.context.cookie.name
+    told = {path: verbs["get"].get("security") for path, verbs in document["paths"].items()}
+    secured: list[dict[str, list[str]]] = [{"session": []}]
+    assert told == {"/account": secured, "/transfer": secured, "/open": None}
+
+
+async def test_a_document_without_the_middleware_is_told_what_to_do():
+    """A sentence (STYLE)."""
+    with pytest.raises(ConfigurationError, match=r"after app\.add_middleware"):
+        document_session(FastAPI())
+
+
+# What newcomers do first.
+
+
+async def test_another_session_middleware_inside_of_ours_is_told(manager: AsyncSessionManager):
+    """The wrong order: Starlette's own would win in silence (STYLE)."""
+    app = FastAPI()
+    app.add_middleware(StarlettesOwn, secret_key="x")
+    app.add_middleware(SessionMiddleware, manager=manager)
+
+    @app.get("/")
+    async def page(session: CurrentSession) -> None: ...
+
+    response = await browsing(app, manager).goto("/")
+    assert isinstance(response.error, ConfigurationError)
+    assert "Add it last" in str(response.error)
+
+
+async def test_missing_keys_stop_the_start_with_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    """With what to do about it (STYLE)."""
+    monkeypatch.delenv("STRONGROOM_KEYS", raising=False)
+    app = FastAPI()
+    app.add_middleware(SessionMiddleware, store="memory://")
+    (told,) = await run_lifespan(app)
+    assert told["type"] == "lifespan.startup.failed"
+    assert "strongroom keys generate" in told["message"]
+
+
+async def test_http_in_production_is_told_once(
+    manager: AsyncSessionManager, everything: Everything
+):
+    """Browsers drop a Secure cookie that comes over http; the log says what to do (STYLE)."""
+    app = fast_api(manager)
+
+    @app.post("/n")
+    async def number(session: CurrentSession) -> None:
+        session["n"] = 1
+
+    for _ in range(2):
+        browser = browsing(app, manager)
+        browser.origin = "http://app.example"
+        await browser.post("/n")
+    assert everything.text.count("A Secure cookie was sent over http") == 1
+    assert "SessionPolicy.for_development()" in everything.text
 
 
 # Other people's code.

@@ -410,3 +410,24 @@ async def test_after_the_response_began_a_new_session_cannot_start(site: Site):
     await asyncio.wait_for(done.wait(), 5)
     assert len(told) == 1
     assert site.store.written == {}
+
+
+async def test_a_session_is_used_as_a_dict_is(site: Site):
+    """`|=`, `popitem` of the newest, `copy`: what people write of Starlette's and Flask's (P7)."""
+    told: list[Any] = []
+
+    @site.page("/as-a-dict")
+    async def as_a_dict(call):
+        session = call.session
+        session |= {"a": 1, "b": 2}
+        session |= [("c", 3)]
+        told.append((session.popitem(), session.copy(), type(session.copy())))
+        session.clear()
+        with pytest.raises(KeyError):
+            session.popitem()
+        session["kept"] = session.setdefault("x", 5)
+
+    browser = site.browser()
+    assert (await browser.post("/as-a-dict")).status == 200
+    assert told == [(("c", 3), {"a": 1, "b": 2}, dict)]
+    assert await site.data(browser) == {"x": 5, "kept": 5}

@@ -1,4 +1,4 @@
-"""What docs/valkey.md says, tried on a real server; TLS; and a manager on both faces of the store."""
+"""What docs/valkey.md says, tried on a real server; TLS; a manager on both faces of the store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_sessions_travel_over_tls(tmp_path: Path):
         store.open(IDENTITY)
         record = a_record(data=random.randbytes(60_000))
         store.insert(an_insert(record))
-        stop, notices = threading.Event(), []
+        stop, notices = threading.Event(), list[Any]()
         watching = threading.Thread(
             target=store.watch,  # type: ignore[attr-defined]
             args=(Watch(notices.append, 0.05, stop.is_set),),
@@ -107,13 +108,13 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path):
 def refuses(url: str) -> None:
     """The store does not open, threads or loop, and says why."""
     store = open_store(url)
-    with pytest.raises(StoreUnavailable, match="(?i)certificate") as refused:
+    with pytest.raises(StoreUnavailable, match=r"(?i)certificate") as refused:
         store.open(IDENTITY)
     assert "hunter2" not in str(refused.value)
 
     async def opening() -> None:
         other = open_async_store(url)
-        with pytest.raises(StoreUnavailable, match="(?i)certificate"):
+        with pytest.raises(StoreUnavailable, match=r"(?i)certificate"):
             await other.open(IDENTITY)
         await other.close()
 

@@ -73,8 +73,8 @@ class Blocking:
         self._thread = threading.get_ident()
 
     def __getattr__(self, verb: str) -> Any:
-        if verb.startswith("_"):
-            raise AttributeError(verb)
+        if verb.startswith("_") or verb in ("keep_within", "stats"):
+            raise AttributeError(verb)  # It has no cache in front, whatever it is made of.
 
         def call(*arguments: Any) -> Any:
             assert threading.get_ident() != self._thread, f"{verb} would wait for its own thread"
@@ -92,4 +92,7 @@ class Blocking:
 
     def _wait_for(self, work: Awaitable[Any]) -> Any:
         waited = cast("Coroutine[Any, Any, Any]", work)
+        if not self._loop.is_running():
+            waited.close()  # Somebody's housekeeping outlived its test.
+            raise StoreUnavailable("The test is over.", why="Its event loop has ended.")
         return asyncio.run_coroutine_threadsafe(waited, self._loop).result(30)

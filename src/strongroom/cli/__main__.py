@@ -14,7 +14,7 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import doctor, explain, init, keys, policy, sessions, store, watch
+from . import audit, doctor, explain, init, keys, policy, sessions, store, watch
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
@@ -25,6 +25,7 @@ COMMANDS: tuple[Command, ...] = (
     *policy.COMMANDS,
     *store.COMMANDS,
     *doctor.COMMANDS,
+    *audit.COMMANDS,
     *watch.COMMANDS,
     *explain.COMMANDS,
 )
@@ -35,6 +36,7 @@ GROUPS = {
     "policy": "the limits in force",
     "store": "where sessions are kept",
     "doctor": "what is wrong, and what to change",
+    "audit": "what an attacker could do, on any site",
     "watch": "what is happening, as it happens",
     "explain": "why something happened",
 }

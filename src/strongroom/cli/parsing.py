@@ -92,6 +92,9 @@ def find(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, Se
     """
     group, *rest = words
     for command in commands:
+        if rest and command.words == f"{group} {rest[0]}":
+            return command, rest[1:]
+    for command in commands:
         if command.words == group:
             return command, rest
     names = [command.words for command in commands]
@@ -104,9 +107,6 @@ def find(words: Sequence[str], commands: Sequence[Command]) -> tuple[Command, Se
         raise _unknown(f"{group!r}", ends.get(near, near) if near else None)
     if not rest or rest[0].startswith("-"):
         return None
-    for command in commands:
-        if command.words == f"{group} {rest[0]}":
-            return command, rest[1:]
     near = _nearest(rest[0], of_group)
     raise _unknown(f"'{group} {rest[0]}'", f"{group} {near}" if near else f"{group} --help")
 

@@ -25,7 +25,7 @@ from .tokens import (
 NEVER = 0
 """The time stamp of something that has not happened."""
 
-HANDING_OUT = 10
+HANDING_OUT = 4
 """How often `settle` fits into the time in which a successor that was used is handed out again.
 Later it is so only for a session that nobody used for as long: otherwise a thief who went on with
 the old token would put off its confirmation, and with it being found, for ever."""

@@ -109,7 +109,7 @@ DEFAULT_RESPONSES = ResponseTable(
         # Seen while a session is used.
         rule("agent_changed", 0.4, _R.RENEW),
         rule("agent_changed", 0.8, _R.NOTIFY, _R.LOWER),
-        rule("address_changed", 0.5, _R.NOTIFY),
+        rule("address_changed", 0.5, _R.LOWER),
         rule("two_places", 0.7, _R.NOTIFY, _R.LOWER),
         rule("other_subject", 0.0, _R.RECORD),
     )

@@ -52,8 +52,8 @@ class SignalRules:
 
     fastest_kmh: float = 1_000.0
     """Faster than any airliner from door to door."""
-    shortest_km: float = 150.0
-    """Databases place a mobile network's address hundreds of kilometres off now and then."""
+    shortest_km: float = 500.0
+    """Databases place an address hundreds of kilometres off now and then, in its own country."""
     failures: int = 5
     failure_window: int = 1 * HOUR
     burst: int = 5
@@ -147,6 +147,8 @@ def _impossible_travel(
     if not placed:
         return None
     last = max(placed, key=lambda each: each.at)
+    if _same_operator(last.place, now.place):
+        return None
     way = travel(last.place, last.at, now.place, now.at)
     if way is None or way.kilometres < rules.shortest_km or way.speed <= rules.fastest_kmh:
         return None
@@ -162,6 +164,11 @@ def _impossible_travel(
             "to": now.place.label,
         },
     )
+
+
+def _same_operator(one: Place, other: Place) -> bool:
+    """A mobile carrier hands out addresses of the whole country, whichever city they are in."""
+    return bool(one.network) and (one.network, one.country) == (other.network, other.country)
 
 
 def _after_failures(

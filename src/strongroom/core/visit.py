@@ -23,6 +23,7 @@ from .csrf_tokens import (
     judge_token,
     mint_token,
     pre_session_binding,
+    secret_text,
     session_binding,
 )
 from .data import Encoded, SessionData
@@ -46,6 +47,7 @@ from .record import (
     open_identity,
     seal_identity,
 )
+from .remembered import LoginCookie, Presented, find_logins
 from .responses import Response
 from .risk import Population
 from .sealing import Codec, Sealer, UnlockedKeys
@@ -76,6 +78,7 @@ class Context:
     everybody: Population | None = None
     """Everybody's habits, for the risk of a sign-in."""
     uses: UsesOfSessions = field(default_factory=UsesOfSessions, repr=False)
+    login_cookie: CookieSpec = field(default_factory=lambda: CookieSpec("__Host-remember"))
     opened: dict[bytes, tuple[bytes, Identity]] = field(
         default_factory=dict[bytes, tuple[bytes, Identity]], repr=False
     )
@@ -163,6 +166,7 @@ class Visit:
         "forgets_old",
         "identity",
         "issue",
+        "login",
         "lowered",
         "opened_at",
         "orphan",
@@ -174,17 +178,19 @@ class Visit:
         "response_started",
         "seen",
         "signed_out",
+        "standing",
         "start_allowed",
         "state_cookies",
         "superseded",
         "token",
         "tossed",
+        "touch_every",
         "unavailable",
         "verdict",
         "verified",
     )
 
-    def __init__(self, ctx: Context, facts: RequestFacts) -> None:
+    def __init__(self, ctx: Context, facts: RequestFacts) -> None:  # noqa: PLR0915 - one a field
         self.ctx = ctx
         self.facts = facts
         self.opened_at = ctx.now()
@@ -193,6 +199,8 @@ class Visit:
         self.token: Token | None = None
         """The token that opens the session now: the one presented, or one made in this request."""
         self.verdict: Verdict | None = None
+        self.standing: Record | None = None
+        """The record as whoever looks after open sockets last saw it."""
         self.verified = True
         """Whether the record is the store's own word of this request, not a near cache's (H2)."""
         self.refusal: EndReason | str | None = None
@@ -204,6 +212,8 @@ class Visit:
         """A session that this request made, which ends if its response fails (E1)."""
         self.orphan: Token | None = None
         """A token refused because of a rotation: signing in again ends its session (D2)."""
+        self.login = LoginCookie()
+        """What becomes of the persistent login's cookie (D6)."""
         self.superseded: list[bytes] = []
         self.attempt: Attempt | None = None
         self.attempt_open = False
@@ -219,12 +229,12 @@ class Visit:
         """Whoever asked to be signed out must not come back by an old cookie."""
         self.renew_asked = False
         self.start_allowed = False
-        self.unavailable = False
-        self.excluded = False
-        self.seen = False
+        self.touch_every: int | None = None
+        """Note activity this often (ms), where the session ends earlier than the policy says."""
+        self.unavailable = self.excluded = self.seen = False
         self.csrf_token_used = False
         self.pre_session: bytes | None = None
-        self.pre_session_new = False
+        self.pre_session_new = self.response_started = False
         self.response_started = False
         self.answer_to_use: frozenset[Response] | None = None
         """What follows from how this request looks, once it was looked at."""
@@ -232,7 +242,7 @@ class Visit:
         """Whether it looks so unlike it that the session's assurance is lower here."""
         self.state_cookies: dict[str, bytes] = {}
         """Set-Cookie values of sign-ins by way of a provider, by the cookie's name (C6)."""
-        self.data = SessionData(ctx.codec, dict[str, bytes], self._guard_write)
+        self.data = SessionData(ctx.codec, dict[str, bytes], self.check_may_write)
         self.data_version = b""
         """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
 
@@ -294,13 +304,13 @@ class Visit:
         self.data_version = record.header.data_version
         ctx = self.ctx
         self.data = SessionData(
-            ctx.codec, lambda: ctx.open_data(record, token.root), self._guard_write
+            ctx.codec, lambda: ctx.open_data(record, token.root), self.check_may_write
         )
 
     def leave(self) -> None:
         """From here on the request is in no session, and nothing it held remains."""
         self.record = self.identity = self.token = self.verdict = self.issue = None
-        self.data = SessionData(self.ctx.codec, dict[str, bytes], self._guard_write)
+        self.data = SessionData(self.ctx.codec, dict[str, bytes], self.check_may_write)
 
     def device(self) -> Device:
         """The client's device, as far as it says."""
@@ -317,6 +327,15 @@ class Visit:
             "device": self.device().label,
         }
         self.events.append(event(**{**base, **details}))
+
+    @property
+    def logins(self) -> Presented:
+        """The persistent logins that the request presents; looked for once, and only if asked."""
+        if self.login.presented is None:
+            ctx = self.ctx
+            name = ctx.login_cookie.name.encode("ascii")
+            self.login.presented = find_logins(self.facts.headers, name, ctx.keys.tokens)
+        return self.login.presented
 
     def judge_csrf_token(self, presented: str | None, form: str = "") -> TokenCheck:
         """What the presented token is worth in this session, or before there is one (G2)."""
@@ -347,6 +366,27 @@ class Visit:
         binding = pre_session_binding(value)
         return mint_token(keys.pre_session[key_id], key_id, binding, form, mask, mac=keys.mac)
 
+    def framework_secrets(self, fresh: bytes) -> list[str]:
+        """The secrets of a framework's own form tokens here, the issuing key's first (G2).
+
+        Bound as our own tokens are: to the session and its kind, or before there is one to the
+        pre-session cookie, which is `fresh` where the visitor has none yet.
+        """
+        keys = self.ctx.keys
+        if self.record is not None:
+            ring, binding = keys.csrf, session_binding(self.record.session_id, self.kind)
+        else:
+            value = self.pre_session or self._pre_session_cookie() or fresh
+            ring, binding = keys.pre_session, pre_session_binding(value)
+        ids = sorted(ring, key=lambda key_id: key_id != keys.issuing)
+        return [secret_text(ring[key_id], binding, mac=keys.mac) for key_id in ids]
+
+    def use_framework_secret(self, fresh: bytes) -> None:
+        """A form with such a token is on the response: give the visitor what it is bound to."""
+        self.csrf_token_used = True
+        if self.record is None and self._pre_session_cookie() is None and self.pre_session is None:
+            self.pre_session, self.pre_session_new = fresh, True
+
     @property
     def has_pre_session(self) -> bool:
         """Whether the request brought a pre-session cookie."""
@@ -373,7 +413,12 @@ class Visit:
         if self.identity is not None and self.identity.kind is not record.header.kind:
             self.identity = replace(self.identity, kind=record.header.kind)
 
-    def _guard_write(self) -> None:
+    def check_may_write(self) -> None:
+        """Refuse to write where nothing that is written can be kept.
+
+        Raises:
+            SessionReadOnly: it names the way that works.
+        """
         if self.unavailable:
             raise SessionReadOnly(
                 "The session cannot be written while its store does not answer.",

@@ -12,13 +12,14 @@ from tests.support.servers import postgres
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A server takes its time, and is started once: in one worker."""
+    """A server takes its time, and is started once in a worker: two may share the work."""
     for item in items:
-        if item.path.is_relative_to(Path(__file__).parent) and "server" in getattr(
-            item, "fixturenames", ()
-        ):
+        needed = {"server", "older"} & set(getattr(item, "fixturenames", ()))
+        if needed and item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("postgres"))
+            contract = item.path.name == "test_contract.py"
+            group = "postgres contract" if contract else "postgres"
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

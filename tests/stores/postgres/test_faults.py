@@ -6,6 +6,7 @@ what it is, and recovery needs nobody (P6, P22).
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -22,7 +23,7 @@ from strongroom.core.ops import Append, EndSubject, Find, Insert, ReadEpoch, Rea
 from strongroom.core.record import EndReason, Record
 from strongroom.stores.base import Store
 from strongroom.stores.postgres import work
-from strongroom.stores.urls import open_store
+from strongroom.stores.urls import open_async_store, open_store
 from strongroom.testing.clock import START
 from strongroom.testing.records import (
     KEEP,
@@ -37,10 +38,18 @@ from strongroom.testing.records import (
     an_entry,
     an_insert,
 )
-from tests.stores.postgres.kit import either, everywhere, inserted, is_live, lines_of, opened
+from tests.stores.postgres.kit import (
+    IDENTITY,
+    either,
+    everywhere,
+    inserted,
+    is_live,
+    lines_of,
+    opened,
+)
 from tests.support.servers import postgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres faults")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgres")]
 
 BRIEF = 600
 """An op's time in ms where a test waits until it is over."""
@@ -342,6 +351,28 @@ def _cut(server: postgres.Server, store: Store, database: str, by: str) -> None:
     # Until then its locks are held, and a second cut would meet the first attempt.
     alive = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
     postgres.until(lambda: not server.ask(alive, pid), "the cut connection is gone")
+
+
+def test_a_cancelled_request_does_not_cancel_its_write(frail: postgres.Server):
+    """It is carried out, and closing waits for it; a cancelled read leaves the pool as it was."""
+    database = frail.new_database()
+    with opened(frail.url(database)) as store:
+        record = inserted(store)
+        _make_slow(frail, store)
+
+    async def cancelled() -> None:
+        store = open_async_store(frail.url(database, pool_max=1))
+        await store.open(IDENTITY)
+        for doing in (store.find(Find(record.session_id)), store.end(an_end(record))):
+            task = asyncio.ensure_future(doing)
+            await asyncio.sleep(0.1)
+            task.cancel()
+            await asyncio.wait([task])
+        await store.close()
+
+    asyncio.run(cancelled())
+    with opened(frail.url(database)) as store:
+        assert not is_live(store, record)
 
 
 def test_a_history_entry_is_added_once(frail: postgres.Server, store: Store):

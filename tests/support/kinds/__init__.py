@@ -53,10 +53,51 @@ class Kind:
         return module.build(site)
 
 
+_WSGI = MappingProxyType(
+    {
+        "push": "a thread that waits inside the application is not interrupted; a stream of events "
+        "is cut with its next event",
+        "background": "WSGI has no work after the response",
+        "websockets": "WSGI has no WebSockets; a handshake that a server lets through is checked",
+        "cancel": "a WSGI server does not cancel a request half-way",
+        "lifespan": "WSGI has no start-up; the store is opened with the first request",
+    }
+)
+
 _ROWS = (
     Kind("asgi", "the middleware around a bare ASGI application", "async def"),
     Kind("starlette", "Starlette", "async def"),
     Kind("fastapi", "FastAPI with `async def` endpoints", "async def"),
     Kind("fastapi-def", "FastAPI with plain `def` endpoints", "def"),
+    Kind("wsgi", "the middleware around a bare WSGI application", "def", _WSGI),
+    Kind("flask", "Flask", "def", _WSGI),
+    Kind(
+        "django-wsgi",
+        "Django under WSGI with plain `def` views",
+        "def",
+        MappingProxyType(
+            {
+                "push": "WSGI waits for the next part, so a quiet stream ends with its next one",
+                "background": "Django has no work after the response",
+                "websockets": "Django speaks no WebSocket",
+                "cancel": "a thread cannot be cancelled from outside",
+                "lifespan": "WSGI servers tell nobody that they start",
+            }
+        ),
+    ),
+    Kind(
+        "django-asgi",
+        "Django under ASGI with `async def` views",
+        "async def",
+        MappingProxyType(
+            {
+                "background": "Django has no work after the response",
+                "websockets": "Django speaks no WebSocket",
+                "cancel": "Django goes on with a request that its server cancels, to its end",
+                "lifespan": "Django refuses the start-up messages of ASGI servers",
+            }
+        ),
+    ),
+    Kind("litestar", "Litestar with its plugin", "async def"),
 )
 KINDS = {kind.name: kind for kind in _ROWS}

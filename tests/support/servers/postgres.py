@@ -95,7 +95,19 @@ class Server:
         self._numbers = itertools.count(1)
         if self._account:
             shutil.chown(self.directory, self._account)
-        self._run("initdb", "-D", self._data, "-U", OWNER, "-A", "trust", "-N", "--no-locale")
+        self._run(
+            "initdb",
+            "-D",
+            self._data,
+            "-U",
+            OWNER,
+            "-A",
+            "trust",
+            "-N",
+            "--no-locale",
+            "-E",
+            "UTF8",
+        )
 
     @property
     def _data(self) -> str:

@@ -7,11 +7,14 @@ One module for each thing that people do:
     opening    which session a request is in, if any
     verifying  whether a request decides by the store's own word
     signing    sign in, elevate, sign out, hand over
+    resuming   a sign-in that another system vouches for, without a proof
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
+    cycling    another key for the same session; a session's own expiry; by public id
     signalling what looks wrong at a sign-in and in use, and what follows
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
+    remembering  a persistent login opens a session; beginning and forgetting begin and end one
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -20,9 +23,11 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 """
 
 from .adopting import adopt, left_behind, old_cookie
-from .closing import abort, close_visit, needs_writing, plain_edits
+from .closing import abort, close_visit, commit, needs_writing, plain_edits
+from .cycling import cycle, end_by_id, end_early, is_live
 from .guarding import (
     cross_site,
+    cross_site_judged,
     cross_site_with,
     refuse_cross_site,
     visit_without_session,
@@ -39,14 +44,17 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
+    logins_of,
     reset_credentials,
     server_data,
     sessions_of,
     sweep,
 )
-from .living import still_lives
+from .living import seems_over, still_lives
 from .opening import admit, asks_store, candidates, enter_session, open_visit
-from .saving import save
+from .remembering import may_reopen
+from .resuming import resume
+from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
 from .verifying import verify
 
@@ -57,14 +65,20 @@ __all__ = [
     "admit",
     "adopt",
     "asks_store",
+    "begin_anonymous",
     "begin_attempt",
     "candidates",
     "check_clock",
     "close_visit",
+    "commit",
     "credentials_changed",
     "cross_site",
+    "cross_site_judged",
     "cross_site_with",
+    "cycle",
     "elevate",
+    "end_by_id",
+    "end_early",
     "end_everybody",
     "end_others",
     "end_session",
@@ -73,15 +87,20 @@ __all__ = [
     "find_session",
     "hand_over",
     "history",
+    "is_live",
     "keep_history",
     "left_behind",
+    "logins_of",
+    "may_reopen",
     "needs_writing",
     "old_cookie",
     "open_visit",
     "plain_edits",
     "refuse_cross_site",
     "reset_credentials",
+    "resume",
     "save",
+    "seems_over",
     "server_data",
     "sessions_of",
     "sign_in",

@@ -5,7 +5,7 @@ Every integration asks here, so every framework refuses alike (P19, H1, F6).
 
 from __future__ import annotations
 
-from strongroom.core.csrf import Decision, decide, find_header_token
+from strongroom.core.csrf import Decision, TokenCheck, decide, find_header_token
 from strongroom.core.csrf_rules import matches, may_match
 from strongroom.core.errors import ConfigurationError, CsrfRefused
 from strongroom.core.events import CrossSiteRefused
@@ -59,6 +59,16 @@ def cross_site_with(visit: Visit, presented: str | None) -> Decision:
         check = visit.judge_csrf_token(presented, form=facts.path.removeprefix(facts.root))
     if check == "invalid" and not own:
         check = visit.judge_csrf_token(presented)
+    return decide(facts, visit.ctx.policy.csrf, check, token_for_form=own)
+
+
+def cross_site_judged(visit: Visit, check: TokenCheck) -> Decision:
+    """The decision where a framework's own token was presented, and judged already.
+
+    Where only the token of one form will do, a framework's general one does not.
+    """
+    facts, own = visit.facts, _wants_its_own(visit)
+    check = "invalid" if own and check == "valid" else check
     return decide(facts, visit.ctx.policy.csrf, check, token_for_form=own)
 
 

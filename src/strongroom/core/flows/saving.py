@@ -29,6 +29,7 @@ from strongroom.core.record import (
     Header,
     Identity,
     Kind,
+    LoginLink,
     Record,
 )
 from strongroom.core.tokens import SECRET_BYTES, SESSION_ID_BYTES, Token, mint, successor
@@ -134,13 +135,42 @@ def _start_anonymous(visit: Visit, changes: Changes) -> Flow[bool]:
     values = {key: value for key, value in changes.items() if value is not None}
     if not values or visit.cookie_locked:
         return False
-    check_size(visit, values, Kind.ANONYMOUS)
-    record, identity, token = new_record(visit, Kind.ANONYMOUS, values=values)
-    inserted: Inserted = yield Insert(record, visit.ctx.now())
-    stored = inserted.record or record
-    adopt_new(visit, stored, identity, token)
-    visit.note(SessionCreated, kind=Kind.ANONYMOUS.name.lower())
+    yield from _insert_anonymous(visit, values)
     return True
+
+
+def begin_anonymous(visit: Visit) -> Flow[None]:
+    """Store an anonymous session now, empty or not, because the application asked for its id.
+
+    Raises:
+        SessionEnded: the request came with a cookie that must not be replaced (P13, A4).
+        SessionReadOnly: no session can begin here.
+    """
+    if visit.cookie_locked:
+        raise _cannot_begin(visit)
+    visit.check_may_write()
+    values = {key: value for key, value in visit.data.changes().items() if value is not None}
+    yield from _insert_anonymous(visit, values)
+
+
+def cycle_anonymous(visit: Visit) -> Flow[None]:
+    """Give an anonymous session another id and token, with the data that it has now.
+
+    The old one ends when the response starts, and its absolute deadline goes on counting.
+    """
+    old, identity = visit.record, visit.identity
+    assert old is not None and identity is not None  # noqa: S101 - the caller asked before
+    values = visit.data.selected(tuple(visit.data))
+    yield from _insert_anonymous(visit, values, identity.absolute_deadline)
+    visit.superseded.append(old.session_id)
+
+
+def _insert_anonymous(visit: Visit, values: Encoded, deadline: int | None = None) -> Flow[None]:
+    check_size(visit, values, Kind.ANONYMOUS)
+    record, identity, token = new_record(visit, Kind.ANONYMOUS, values=values, deadline=deadline)
+    inserted: Inserted = yield Insert(record, visit.ctx.now())
+    adopt_new(visit, inserted.record or record, identity, token)
+    visit.note(SessionCreated, kind=Kind.ANONYMOUS.name.lower())
 
 
 def new_record(
@@ -155,19 +185,18 @@ def new_record(
     deadline: int | None = None,
     linked_to: bytes | None = None,
     lowered: bool = False,
+    login: LoginLink | None = None,
+    token: Token | None = None,
 ) -> tuple[Record, Identity, Token]:
-    """A new session: new id, root and secret, both clocks at their beginning (P10, E7)."""
+    """A new session: new id, root and secret, both clocks at their beginning (P10, E7).
+
+    With `token`, its id and secrets are given: they were derived (D6).
+    """
     ctx = visit.ctx
     now = ctx.now()
     idle, absolute = ctx.clocks.lifetimes(kind)
-    session_id = ctx.keys.session_id(subject, ctx.entropy(SESSION_ID_BYTES))
-    token = mint(
-        ctx.keys.tokens,
-        key_id=ctx.keys.issuing,
-        session_id=session_id,
-        root=ctx.entropy(SECRET_BYTES),
-        secret=ctx.entropy(SECRET_BYTES),
-    )
+    token = token or _new_token(visit, subject)
+    session_id = token.session_id
     circumstances = NOTHING_KNOWN
     if subject is not None:
         circumstances = replace(visit.circumstances(), lowered=lowered)
@@ -183,6 +212,7 @@ def new_record(
         epoch=epoch,
         linked_to=linked_to,
         circumstances=circumstances,
+        login=login,
     )
     idle_deadline = min(now + idle, identity.absolute_deadline)
     header = Header(
@@ -207,6 +237,17 @@ def new_record(
         data=ctx.seal_data(values or {}, session_id, token.root),
     )
     return record, identity, token
+
+
+def _new_token(visit: Visit, subject: str | None) -> Token:
+    ctx = visit.ctx
+    return mint(
+        ctx.keys.tokens,
+        key_id=ctx.keys.issuing,
+        session_id=ctx.keys.session_id(subject, ctx.entropy(SESSION_ID_BYTES)),
+        root=ctx.entropy(SECRET_BYTES),
+        secret=ctx.entropy(SECRET_BYTES),
+    )
 
 
 def adopt_new(visit: Visit, record: Record, identity: Identity, token: Token) -> None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
@@ -57,7 +58,7 @@ from strongroom.core.ops import (
 from . import faults, preparing, sweeping, watching, work
 from .connections import AsyncLines, Lines, Make, acarry_out, carry_out
 from .settings import Settings
-from .statements import Statements, statements
+from .statements import CLOCK, Statements, statements
 
 R = TypeVar("R")
 
@@ -74,6 +75,8 @@ class PostgresStore:
         self._sql = statements(settings.schema)
         self._lines: Lines | None = None
         self._process = 0
+        self._forking = threading.Lock()
+        self._forsaken: list[Lines] = []
 
     def __repr__(self) -> str:
         return f"PostgresStore(schema={self.settings.schema!r})"
@@ -91,6 +94,7 @@ class PostgresStore:
         try:
             lines.run_beside(_preparing(self.settings, store_identity), PREPARING_SECONDS)
             lines.open()
+            lines.run(_asking_the_clock, self.settings.timeout)
         except BaseException:
             lines.close()
             raise
@@ -189,7 +193,8 @@ class PostgresStore:
                     carry_out(connection, ear.listen(), pipelines=False)
                     while not op.stopped() and self._lines is lines:
                         if ear.is_time_to_ask(op.heartbeat):
-                            carry_out(connection, ear.ask(), pipelines=False)
+                            with lines.watchdog.guard(connection, ear.deadline):
+                                carry_out(connection, ear.ask(), pipelines=False)
                         wait = ear.wait_for(op.heartbeat)
                         for heard in connection.notifies(timeout=wait, stop_after=1):
                             ear.hear(heard.channel, heard.payload)
@@ -206,12 +211,19 @@ class PostgresStore:
         lines = self._lines
         if lines is None:
             raise faults.not_open()
-        if self._process != os.getpid():
-            # A forked child has the parent's sockets, and must leave them alone.
-            self._lines, self._process = Lines(self.settings), os.getpid()
-            self._lines.open()
+        return lines if self._process == os.getpid() else self._begin_anew()
+
+    def _begin_anew(self) -> Lines:
+        """A forked child has its parent's sockets, and neither uses nor closes them."""
+        with self._forking:
+            if self._lines is None:
+                raise faults.not_open()
+            if self._process != os.getpid():
+                lines = Lines(self.settings)
+                lines.open()
+                self._forsaken.append(self._lines)
+                self._lines, self._process = lines, os.getpid()
             return self._lines
-        return lines
 
 
 class AsyncPostgresStore:
@@ -237,6 +249,7 @@ class AsyncPostgresStore:
         try:
             await lines.run_beside(_preparing(self.settings, store_identity), PREPARING_SECONDS)
             await lines.open()
+            await lines.run(_asking_the_clock, self.settings.timeout)
         except BaseException:
             await lines.close()
             raise
@@ -320,7 +333,8 @@ class AsyncPostgresStore:
                 await acarry_out(connection, ear.listen(), pipelines=False)
                 while self._lines is lines:
                     if ear.is_time_to_ask(op.heartbeat):
-                        await acarry_out(connection, ear.ask(), pipelines=False)
+                        with lines.watchdog.guard(connection, ear.deadline):
+                            await acarry_out(connection, ear.ask(), pipelines=False)
                     wait = ear.wait_for(op.heartbeat)
                     async for heard in connection.notifies(timeout=wait, stop_after=1):
                         ear.hear(heard.channel, heard.payload)
@@ -353,6 +367,11 @@ class AsyncPostgresStore:
 
 _relaxed = partial(work.change, durable=False)
 _durable = partial(work.change, durable=True)
+
+
+def _asking_the_clock(_again: bool) -> work.Work[None]:
+    """The pool connects in another way than `open` did: find out now whether it can."""
+    yield (CLOCK,)
 
 
 def _preparing(settings: Settings, identity: bytes) -> Make[None]:

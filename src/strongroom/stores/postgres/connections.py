@@ -86,15 +86,19 @@ class Watchdog:
 
     @contextmanager
     def guard(self, connection: AnyConnection, deadline: float) -> Generator[None, None, None]:
-        """Until then, what runs inside has its time."""
+        """Until then, what runs inside has its time. A guard within a guard is the stricter."""
         key = id(connection)
         with self._lock:
+            outer = self._guarded.get(key)
             self._guarded[key] = (deadline, connection)
         try:
             yield
         finally:
             with self._lock:
-                self._guarded.pop(key, None)
+                if outer is None:
+                    self._guarded.pop(key, None)
+                else:
+                    self._guarded[key] = outer
 
     def cut_all(self) -> None:
         """Cut whoever is guarded now: the store is being closed."""
@@ -130,7 +134,8 @@ class _Shared:
         self.settings = settings
         self.watchdog = Watchdog(settings.timeout / 8)
         self.trouble: psycopg.Error | None = None
-        self.pipelines = psycopg.Pipeline.is_supported()
+        # A PgBouncer of 1.18 was seen to stand still amid pipelined transactions (0030).
+        self.pipelines = psycopg.Pipeline.is_supported() and not settings.is_pooled
 
     def pool_options(self) -> dict[str, Any]:
         settings = self.settings

@@ -40,12 +40,7 @@ _BY_STATE: dict[str, Said] = {
         "Run 'strongroom store migrate' as the owner, and grant as docs/postgres.md shows.",
     ),
     "26000": (
-        "PostgreSQL does not know a statement that was prepared: a pooler stands between",
-        _NOT_LET_IN,
-        "Add pgbouncer=1 to the store's URL.",
-    ),
-    "42P05": (
-        "PostgreSQL knows a statement before it is prepared: a pooler stands between",
+        "Something between us and PostgreSQL, such as a PgBouncer, hands on only a part",
         _NOT_LET_IN,
         "Add pgbouncer=1 to the store's URL.",
     ),
@@ -60,6 +55,7 @@ _BY_STATE: dict[str, Said] = {
         "Lower pool_max in the store's URL, or raise the server's max_connections.",
     ),
 }
+_BY_STATE["42P05"] = _BY_STATE["26000"]
 _TABLES_GONE: Said = (
     "The session tables are not what they were when the store was opened",
     _NOT_LET_IN,
@@ -86,6 +82,8 @@ _BY_CLASS: dict[str, Said] = {
     "53": ("PostgreSQL has run out of something", _NOT_LET_IN, "Look at the server's log."),
 }
 _FAILED: Said = ("PostgreSQL failed", _NOT_LET_IN, "Look at the server's log.")
+_POOLER = "unsupported startup parameter"
+"""What a PgBouncer says to what it does not pass on. It has no code of its own for it."""
 _LOST: Said = (
     "The connection to PostgreSQL was lost or could not be made",
     _NOT_LET_IN,
@@ -114,6 +112,8 @@ def translated(error: Exception) -> StoreError:
     if state in ("XX001", "XX002"):
         return _worded(UnreadableRecord, _DAMAGED, error)
     said = _BY_STATE.get(state) or _BY_CLASS.get(state[:2])
+    if _POOLER in str(error):
+        said = _BY_STATE["26000"]
     if said is None:
         lost = isinstance(error, psycopg.OperationalError)
         said = _LOST if lost or state.startswith("57P0") else _FAILED
@@ -135,15 +135,6 @@ def no_answer(seconds: float) -> StoreUnavailable:
         f"PostgreSQL did not answer within {seconds:g} seconds.",
         why=_NOTHING_SAID,
         hint="Look whether the server, its disk or the network is overloaded or stands still.",
-    )
-
-
-def too_contended() -> StoreUnavailable:
-    """The row could not be had although everybody waited in line."""
-    return StoreUnavailable(
-        "A session was changed by others again and again for the whole timeout.",
-        why="Nothing was written.",
-        hint="Look for a client that writes the same session without a pause.",
     )
 
 

@@ -79,6 +79,11 @@ class Ear:
             self.tell(Alive(proof.asked_at, proof.epoch))
             self.proof = None
 
+    @property
+    def deadline(self) -> float:
+        """Until when a question that is asked now must be answered."""
+        return time.monotonic() + self.patience
+
     def is_time_to_ask(self, heartbeat: float) -> bool:
         """Whether a heartbeat has passed and no proof is on its way."""
         now = time.monotonic()

@@ -1,0 +1,29 @@
+"""The checks, one module per family. Importing this package fills the table in `verdict`."""
+
+from __future__ import annotations
+
+from . import (
+    cookies,
+    csrf,
+    ends,
+    fixation,
+    races,
+    sessions,
+    timeouts,
+    tokens,
+    transport,
+    trust,
+)
+
+__all__ = [
+    "cookies",
+    "csrf",
+    "ends",
+    "fixation",
+    "races",
+    "sessions",
+    "timeouts",
+    "tokens",
+    "transport",
+    "trust",
+]

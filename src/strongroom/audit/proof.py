@@ -1,0 +1,94 @@
+"""Telling whether a browser is signed in, from one page, seen before with and without a session.
+
+Three answers: yes, no, and "cannot be told". A page that looks like neither of what was seen is the
+third, so that an error page never counts as a refusal that somebody earned.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from .pages import read_page
+from .wire import Reply
+
+SIGN_OUT_WORDS = re.compile(
+    r"\b(?:log|sign)[\s_-]?(?:out|off)\b|\babmelden\b|\bausloggen\b|\bd[eé]connexion\b|"
+    r"\bcerrar sesi[oó]n\b|\besci\b|\bafmelden\b|\buitloggen\b|\blogga ut\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a page answered: status, the path it ended at, and whether it asks for a password."""
+
+    status: int
+    path: str
+    asks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A page that only somebody who is signed in sees, and how it looks in both cases."""
+
+    url: str
+    member: Shape
+    visitor: Shape
+    marker: str = ""
+
+    def judge(self, reply: Reply) -> bool | None:
+        """Whether this reply is what a signed-in person sees; None if it is like neither."""
+        if reply.status >= 500 or reply.status in (408, 429):
+            return None
+        shape = shape_of(reply)
+        if self.marker:
+            return self._by_marker(reply, shape)
+        if shape == self.member:
+            return True
+        return False if self._is_refusal(shape) else None
+
+    def _by_marker(self, reply: Reply, shape: Shape) -> bool | None:
+        if shape == self.member and self.marker.lower() in reply.text.lower():
+            return True
+        if self._is_refusal(shape) or shape == self.member:
+            return False
+        return None
+
+    def _is_refusal(self, shape: Shape) -> bool:
+        return shape == self.visitor or shape.status in (401, 403) or shape.asks
+
+
+def shape_of(reply: Reply) -> Shape:
+    """How this page answered."""
+    path = urlsplit(reply.url).path or "/"
+    return Shape(reply.status, path, bool(reply.status < 400 and _asks_password(reply)))
+
+
+def _asks_password(reply: Reply) -> bool:
+    """One password field makes a sign-in form; more make a form to change it or to register."""
+    return any(len(form.passwords) == 1 for form in read_page(reply).forms)
+
+
+def make_proof(url: str, member: Reply, visitor: Reply, marker: str, user: str) -> Proof | None:
+    """What tells the two replies apart, or None if nothing does.
+
+    `marker` is the text that the developer named; else it is the user's name or a way to sign out.
+    """
+    if member.status != 200:
+        return None
+    seen, unseen = member.text.lower(), visitor.text.lower()
+    shapes = shape_of(member), shape_of(visitor)
+    if shapes[0].asks and not marker:
+        return None  # a sign-in form that repeats the name is no proof
+    if marker:
+        if marker.lower() not in seen or (shapes[0] == shapes[1] and marker.lower() in unseen):
+            return None
+        return Proof(url, *shapes, marker)
+    if len(user) >= 2 and user.lower() in seen and user.lower() not in unseen:
+        return Proof(url, *shapes, user)
+    sign_out = SIGN_OUT_WORDS.search(member.text)
+    if sign_out and not SIGN_OUT_WORDS.search(visitor.text):
+        return Proof(url, *shapes, sign_out[0])
+    return Proof(url, *shapes) if shapes[0] != shapes[1] else None

@@ -1,0 +1,141 @@
+"""Each fault of the club is found by exactly its check, and the sound club has no finding."""
+
+from __future__ import annotations
+
+import pytest
+
+from strongroom.audit.verdict import REGISTRY
+from tests.audit.kit import examine, findings, target, told
+from tests.audit.zoo.club import PASSWORDS, build
+
+FAULTS = {
+    "list of one": "session-list",
+    "short token": "token-entropy",
+    "half random token": "token-entropy",
+    "counter token": "token-order",
+    "time token": "token-time",
+    "hashed counter": "token-hash",
+    "hashed name": "token-hash",
+    "uuid token": "token-uuid",
+    "biased token": "token-entropy",
+    "repeating token": "token-duplicate",
+    "static token": "token-static",
+    "name in token": "token-personal-data",
+    "password in cookie": "token-personal-data",
+    "unchecked part": "token-tamper",
+    "data carried along": "fixation-carried",
+    "no idle timeout": "timeout-idle",
+    "no absolute timeout": "timeout-absolute",
+    "writes back what ended": "race-sign-out",
+    "sign-out in the browser only": "end-replay",
+    "no sign-out shown": "end-visible",
+    "token in url": "fixation-url",
+    "adopts foreign ids": "fixation-adopted",
+    "identity header": "trust-identity-header",
+    "jwt none": "token-jwt",
+    "second cookie": "cookie-essential",
+    "token per user": "csrf-session-token",
+    "token for everybody": "csrf-foreign-token",
+    "no protection": "csrf-forged",
+    "sign-in unprotected": "csrf-sign-in",
+    "sign-out unprotected": "csrf-sign-out",
+    "multipart unchecked": "csrf-content-type",
+    "any token": "csrf-wrong-token",
+    "referrer": "transport-referer",
+    "cacheable": "transport-no-store",
+    "set-cookie cached": "transport-cookie-cached",
+    "reflected cors": "transport-cors",
+    "framed": "transport-embedding cookie-samesite",
+    "no secure": "cookie-secure",
+    "no httponly": "cookie-httponly",
+    "samesite none": "cookie-samesite",
+    "no samesite": "cookie-samesite",
+    "domain": "cookie-domain",
+    "lives a year": "cookie-lifetime",
+    "set twice": "cookie-duplicate",
+    "broken prefix": "cookie-refused",
+    "too large": "cookie-size",
+    "wrong password half in": "trust-wrong-password",
+    "address from header": "trust-forwarded-address",
+    "token in redirect": "transport-token-in-page",
+    "no rotation": "fixation-kept",
+    "old one lives": "fixation-again",
+    "forwarded host": "trust-forwarded-host",
+    "token in page": "transport-token-in-page",
+    "rotates without overlap": "race-rotation",
+    "change by get": "csrf-get",
+    "method override": "csrf-method-override",
+    "no step-up": "session-step-up",
+    "json as text": "csrf-content-type",
+    "sign-out by get": "end-by-get",
+    "sign-out link": "end-by-get",
+    "no clear-site-data": "end-clear-site-data",
+    "cookie stays": "cookie-after-sign-out",
+    "token in list": "session-list-token",
+    "ends in the list only": "session-end-one",
+    "old password not asked": "session-password-needs-old",
+    "password change ends nothing": "end-password-change",
+    "step-up keeps the token": "fixation-step-up",
+    "reset half in": "trust-half-open",
+    "socket for everybody": "csrf-websocket",
+    "answers to .css": "transport-cache-deception",
+    "no prefix": "cookie-prefix",
+}
+GUARDED = {
+    ("trusts any metadata", "origin"): "csrf-fetch-metadata",
+    ("origin may be missing", "origin"): "csrf-missing-headers",
+    ("origin by prefix", "origin"): "csrf-origin",
+    ("origin by suffix", "origin"): "csrf-origin",
+    ("origin by part", "origin"): "csrf-origin",
+    ("null origin", "origin"): "csrf-origin",
+    ("sibling origin", "origin"): "csrf-same-site",
+    ("metadata may be missing", "metadata"): "csrf-missing-headers",
+    ("same-site allowed", "metadata"): "csrf-same-site",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_by_exactly_its_check(fault: str) -> None:
+    """A club with one fault has one finding: the check that is meant for it."""
+    report = examine(build(fault), target("club", PASSWORDS))
+    assert findings(report) == set(FAULTS[fault].split()), told(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "guard"), GUARDED)
+def test_a_fault_of_a_guard_is_found(fault: str, guard: str) -> None:
+    """What guards by Origin or Fetch Metadata alone, and carelessly, is found, too."""
+    report = examine(build(fault, guard), target("club", PASSWORDS))
+    assert findings(report) == {GUARDED[fault, guard]}, told(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "guard"), [("", "token"), ("jwt", "token"), ("", "origin"), ("", "metadata")]
+)
+def test_the_sound_club_has_no_finding(variant: str, guard: str) -> None:
+    """Without the fault nothing is found, and nothing is left untold: every check has an answer."""
+    report = examine(build(variant, guard), target("club", PASSWORDS))
+    assert not findings(report), told(report)
+    assert not report.of("could not tell"), told(report)
+    assert len(report.of("pass")) > 50
+
+
+def test_every_check_has_a_fault_that_it_finds() -> None:
+    """A check that no fault ever made fail is one that nobody has seen work."""
+    found = {each for value in [*FAULTS.values(), *GUARDED.values()] for each in value.split()}
+    assert set(REGISTRY) - found <= ELSEWHERE
+
+
+ELSEWHERE = {
+    "cookie-path",
+    "race-sign-in",
+    "session-concurrent",
+    "timeout-declared",
+    "token-known-key",
+    "transport-hsts",
+    "transport-http",
+    "trust-first-step",
+}
+"""Seen at work in the other tests of this folder."""

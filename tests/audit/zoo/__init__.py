@@ -1,0 +1,1 @@
+"""Small vulnerable applications, one fault each; without the fault each is sound."""
