@@ -20,9 +20,9 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins screenshots simulate clean
+.PHONY: help demo test test-fast check format pins screenshots simulate races clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
-.PHONY: python venv-demo venv-dev
+.PHONY: python venv-demo venv-dev venv-peers
 
 help: ## List the targets
 	@echo "Strongroom. Start with: make demo"
@@ -71,6 +71,7 @@ format: venv-dev ## Format the code, and mend what the linter can mend by itself
 pins: venv-dev ## Write requirements/*.txt anew; UPGRADE=1 moves every pin to its newest release
 	@echo "pins: requirements/dev.txt, then its subsets at the same versions"
 	@$(COMPILE) pyproject.toml --all-extras requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --all-extras requirements/dev.in requirements/peers.in -c requirements/dev.txt -o requirements/peers.txt
 	@$(COMPILE) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml --extra demo -c requirements/dev.txt -o requirements/demo.txt
 	@$(COMPILE) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
@@ -80,6 +81,9 @@ screenshots: venv-dev ## Take the pictures of the demo that README and docs show
 
 simulate: venv-dev ## Honest people and thieves, by the thousand: who is noticed, and who is bothered
 	@$(BIN)/python -m simulation $(ARGS)
+
+races: venv-peers ## Two overlapping requests against us and against our peers, one table
+	@$(BIN)/python -m bench.races $(ARGS)
 
 clean: ## Remove caches and build results; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -97,3 +101,6 @@ venv-demo: python
 
 venv-dev: python
 	@$(PYTHON) tools/venv.py dev
+
+venv-peers: python
+	@$(PYTHON) tools/venv.py peers

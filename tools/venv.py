@@ -1,7 +1,7 @@
 """Make .venv and fill it from the hashed pins, once; the Makefile calls this before every target.
 
-`.venv/strongroom.json` says which set of pins (`demo` or `dev`) was installed last, and a digest of
-the files that decided it. While the digest is right, a call costs one read of four small files.
+`.venv/strongroom.json` says which set of pins (`demo`, `dev` or `peers`) was installed last, and a
+digest of the files that decided it. While that is right, a call costs one read of four small files.
 A .venv that somebody made by hand is filled, not deleted, while its Python works.
 
 Uses the standard library only: it runs before anything is installed.
@@ -27,12 +27,13 @@ PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "strongroom.json"
 LOG = VENV / "install.log"
 
-CONTAINED_IN = {"demo": ("demo", "dev"), "dev": ("dev",)}
+CONTAINED_IN = {"demo": ("demo", "dev", "peers"), "dev": ("dev", "peers"), "peers": ("peers",)}
 """Each set of pins, and the installed sets that satisfy it."""
 
 SAYING = {
     "demo": "installing what the demo needs (once, about a minute) ...",
     "dev": "installing what tests and checks need (once, a few minutes) ...",
+    "peers": "installing what is compared with (once, a few minutes) ...",
 }
 
 # pip's word for a package from an index, and for one that is a file on this machine.

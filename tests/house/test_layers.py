@@ -39,6 +39,7 @@ class Layer:
 STORE = ("core", "stores.base")
 # An integration hands facts to the flows and puts the answer back: it knows no store and no key.
 INTEGRATION = (
+    "following",
     "manager",
     "running",
     "session",
@@ -63,6 +64,7 @@ LAYERS = (
     Layer("core"),
     Layer("drive", ours=("core", "stores.base")),
     Layer("session", ours=("core", "drive")),
+    Layer("following", ours=("core", "stores.base", "stores.pausing")),
     Layer("running", ours=("core", "drive", "session", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
@@ -75,13 +77,15 @@ LAYERS = (
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
     Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
-    Layer("stores.near_cache", ours=STORE),
+    Layer("stores.pausing", ours=STORE),
+    Layer("stores.near_cache", ours=(*STORE, "stores.pausing")),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
     Layer(
         "manager",
         ours=(
             "core",
             "drive",
+            "following",
             "session",
             "running",
             "adapters",
@@ -115,8 +119,14 @@ LAYERS = (
     ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
+    Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
-    Layer("integrations.flask", ours=(*INTEGRATION, *SYNC), theirs=("flask", "werkzeug")),
+    Layer(
+        "integrations.flask",
+        ours=(*INTEGRATION, *SYNC),
+        theirs=("click", "flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
+        lazily=("cli",),
+    ),
     # Its asynchronous half shares what ASGI integrations share.
     Layer(
         "integrations.django",

@@ -21,10 +21,10 @@ from strongroom import SessionPolicy
 from strongroom.core.errors import ConfigurationError, StoreUnavailable
 from strongroom.core.ops import AtLimit, EndAll, EndSubject, Find, Found, Insert, Limit, Sweep
 from strongroom.core.record import EndReason, Record
+from strongroom.stores import pausing
 from strongroom.stores.base import Store
 from strongroom.stores.bridge import AsyncBridge, WatchableBridge
 from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache, Stats
-from strongroom.stores.near_cache import watcher as watching
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.testing.clock import START
 from strongroom.testing.contract.harness import Blocking
@@ -122,7 +122,7 @@ class Threaded(WatchableBridge):
 @pytest.fixture(params=["sync", "async"])
 def near(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Near]:
     """A near cache whose channel lives, and comes back quickly."""
-    monkeypatch.setattr(watching, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(pausing, "FIRST_PAUSE", 0.01)
     made = Near(request.param)
     try:
         made.alive()
@@ -370,13 +370,16 @@ def test_closing_ends_the_channel_and_opening_begins_another(near: Near):
 
 def test_pauses_grow_and_differ():
     """A thousand processes do not come back in step; after a success it begins anew."""
-    pauses, others = watching.Pauses(), watching.Pauses()
+    pauses, others = (
+        pausing.Pauses("it", "nothing happens"),
+        pausing.Pauses("it", "nothing happens"),
+    )
     waited = [pauses.lost(None) for _ in range(12)]
-    assert all(0 < each <= watching.LONGEST_PAUSE for each in waited)
+    assert all(0 < each <= pausing.LONGEST_PAUSE for each in waited)
     assert waited[-1] > 10 * waited[0]
     assert waited != [others.lost(None) for _ in range(12)]
     pauses.settled()
-    assert pauses.lost(None) <= watching.FIRST_PAUSE
+    assert pauses.lost(None) <= pausing.FIRST_PAUSE
 
 
 def test_a_store_that_does_not_push_has_no_near_cache():

@@ -1,8 +1,9 @@
 """Open sockets and streams end with their session (P16, E8).
 
-One task a process asks the store about every session that has something open, once every
-`max_staleness`. A WebSocket is closed with code 4401, a stream of server-sent events is cut, and
-the application sees the client gone.
+One task a process hears from the store which sessions change, and asks about those that have
+something open; where the store does not push, it asks about all of them every `max_staleness`. A
+WebSocket is closed with code 4401, a stream of server-sent events is cut, and the application sees
+the client gone. Their deadlines are looked at as often, without asking anybody.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from strongroom.core.visit import Visit
+from strongroom.following import Following
 from strongroom.manager import AsyncSessionManager
 from strongroom.running import end_task
 
@@ -35,6 +37,10 @@ class Watch:
     def __init__(self, manager: AsyncSessionManager) -> None:
         self._manager = manager
         self._open: dict[asyncio.Event, Visit] = {}
+        self._sessions: dict[bytes, int] = {}
+        """How many are open for each session id."""
+        self._unanswered: set[asyncio.Event] = set()
+        """Those that the store was asked about without an answer."""
         self._task: asyncio.Task[None] | None = None
 
     async def stop(self) -> None:
@@ -66,16 +72,14 @@ class Watch:
         """The two ends of a stream of events, cut when the session ends."""
         if visit.record is None:
             return receive, send
-        ended = asyncio.Event()
-        self._open[ended] = visit
-        self._ask()
+        ended = self._remember(visit)
         # A stream in which nothing happens is not waiting to send, so it is closed from here.
         last = {"type": "http.response.body", "body": b"", "more_body": False}
         closing = [asyncio.create_task(_close_when(ended, send, last))]
 
         def over(_: asyncio.Task[Any]) -> None:
             _drop(ended, closing)
-            self._open.pop(ended, None)
+            self._forget(ended)
 
         task = asyncio.current_task()
         if task is not None:
@@ -84,31 +88,71 @@ class Watch:
 
     @contextlib.contextmanager
     def _watching(self, visit: Visit) -> Any:
-        ended = asyncio.Event()
-        self._open[ended] = visit
-        self._ask()
+        ended = self._remember(visit)
         try:
             yield ended
         finally:
-            self._open.pop(ended, None)
+            self._forget(ended)
 
     def _ask(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._keep_asking())
 
     async def _keep_asking(self) -> None:
-        """While anything is open. A store that does not answer proves nothing, so ask again."""
+        """While anything is open: at once about what the store pushes, else in turn.
+
+        A store that does not answer proves nothing, so ask again.
+        """
         interval = self._manager.policy.max_staleness.total_seconds()
-        while self._open:
-            await asyncio.sleep(interval)
-            for ended, visit in list(self._open.items()):
-                try:
-                    if not await self._manager.still_lives(visit):
-                        ended.set()
-                        self._open.pop(ended, None)
-                except Exception:
-                    # Whatever it is, the other sockets must not be forgotten for it.
-                    _log.warning("Nobody said whether an open session still lives", exc_info=True)
+        following = self._manager.following(self._sessions.__contains__)
+        hearing = asyncio.create_task(following.run())
+        try:
+            while self._open:
+                await following.wait(interval)
+                anything, changed = following.take()
+                await self._ask_about(following, changed, all_of_them=anything)
+        finally:
+            await end_task(hearing)
+
+    async def _ask_about(
+        self, following: Following, changed: frozenset[bytes], *, all_of_them: bool
+    ) -> None:
+        for ended, visit in list(self._open.items()):
+            told = all_of_them or _id(visit) in changed or ended in self._unanswered
+            try:
+                if not told and not self._manager.must_ask(visit, following):
+                    continue
+                self._unanswered.add(ended)
+                if not await self._manager.still_lives(visit):
+                    ended.set()
+                    self._forget(ended)
+                self._unanswered.discard(ended)
+            except Exception:
+                # Whatever it is, the other sockets must not be forgotten for it.
+                _log.warning("Nobody said whether an open session still lives", exc_info=True)
+
+    def _remember(self, visit: Visit) -> asyncio.Event:
+        ended = asyncio.Event()
+        self._open[ended] = visit
+        self._sessions[_id(visit)] = self._sessions.get(_id(visit), 0) + 1
+        self._ask()
+        return ended
+
+    def _forget(self, ended: asyncio.Event) -> None:
+        visit = self._open.pop(ended, None)
+        self._unanswered.discard(ended)
+        if visit is None:
+            return
+        left = self._sessions.get(_id(visit), 0) - 1
+        if left > 0:
+            self._sessions[_id(visit)] = left
+        else:
+            self._sessions.pop(_id(visit), None)
+
+
+def _id(visit: Visit) -> bytes:
+    """The session that the socket or stream was opened in; it never moves to another one."""
+    return b"" if visit.token is None else visit.token.session_id
 
 
 def _receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Receive:

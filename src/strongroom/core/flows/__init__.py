@@ -7,12 +7,14 @@ One module for each thing that people do:
     opening    which session a request is in, if any
     verifying  whether a request decides by the store's own word
     signing    sign in, elevate, sign out, hand over
+    resuming   a sign-in that another system vouches for, without a proof
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
     signalling what looks wrong at a sign-in and in use, and what follows
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
+    remembering  a persistent login opens a session; beginning and forgetting begin and end one
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -42,13 +44,16 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
+    logins_of,
     reset_credentials,
     server_data,
     sessions_of,
     sweep,
 )
-from .living import still_lives
+from .living import seems_over, still_lives
 from .opening import admit, asks_store, candidates, enter_session, open_visit
+from .remembering import may_reopen
+from .resuming import resume
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
 from .verifying import verify
@@ -85,13 +90,17 @@ __all__ = [
     "is_live",
     "keep_history",
     "left_behind",
+    "logins_of",
+    "may_reopen",
     "needs_writing",
     "old_cookie",
     "open_visit",
     "plain_edits",
     "refuse_cross_site",
     "reset_credentials",
+    "resume",
     "save",
+    "seems_over",
     "server_data",
     "sessions_of",
     "sign_in",

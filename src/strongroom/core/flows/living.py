@@ -29,4 +29,20 @@ def still_lives(ctx: Context, visit: Visit) -> Flow[bool]:
         return False  # Privilege changed since: the token that opened this is dead.
     if token.key_id not in ctx.keys.tokens.token:
         return False
+    visit.standing = found.record
     return ctx.over(found.record.header, identity, ctx.now(), found.store_epoch) is None
+
+
+def seems_over(ctx: Context, visit: Visit) -> bool:
+    """Whether what is known of the session says that its time has come, without asking anybody.
+
+    Its deadlines, and keys that were retired since: the two ends that no store tells of. A session
+    that was used elsewhere lives longer than is known here, so the store is asked before anything
+    is closed.
+    """
+    record, identity, token = visit.standing or visit.record, visit.identity, visit.token
+    if record is None or identity is None or token is None:
+        return False
+    if token.key_id not in ctx.keys.tokens.token:
+        return True
+    return ctx.over(record.header, identity, ctx.now(), record.header.store_epoch) is not None

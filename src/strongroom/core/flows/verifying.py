@@ -4,6 +4,8 @@ A near cache may have answered the read at a request's beginning: a view at most
 old, which is good enough to show a page, and not to change how one signs in, or to end somebody's
 sessions. So a request that may change something begins with the store's own word, and whatever acts
 on a session's standing makes sure of it first.
+
+docs/decisions/0041-the-stores-own-word.md says why.
 """
 
 from __future__ import annotations

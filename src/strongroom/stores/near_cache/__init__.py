@@ -4,6 +4,8 @@ cache.py      what is kept, and when it may be used: pure
 blocking.py   the face for synchronous code, with its thread
 waiting.py    the face for asynchronous code, with its task
 watcher.py    what both do about their channel
+
+docs/decisions/0040-near-cache.md says why.
 """
 
 from __future__ import annotations

@@ -31,16 +31,17 @@ from strongroom.core.ops import (
     Watch,
 )
 from strongroom.stores.base import Store, Watchable
+from strongroom.stores.pausing import Pauses
 
 from .cache import DEFAULTS, Cache, Fill, Limits, Listener, Stats
 from .watcher import (
-    Pauses,
     begin_anew_after_fork,
     cannot_watch,
     heartbeat,
     no_channel,
     not_open,
     patience,
+    pauses,
     within,
 )
 
@@ -252,15 +253,15 @@ class NearCache:
 
 def _keep_watching(cache: Cache, store: Watchable, stopped: threading.Event) -> None:
     """One channel after the other, until the cache is closed."""
-    pauses = Pauses()
+    between = pauses()
     while not stopped.is_set():
-        error = _watch_once(cache, store, stopped, pauses)
+        error = _watch_once(cache, store, stopped, between)
         if not stopped.is_set():
-            stopped.wait(pauses.lost(error))
+            stopped.wait(between.lost(error))
 
 
 def _watch_once(
-    cache: Cache, store: Watchable, stopped: threading.Event, pauses: Pauses
+    cache: Cache, store: Watchable, stopped: threading.Event, between: Pauses
 ) -> Exception | None:
     """One channel from its beginning to its end -> what ended it."""
     channel = cache.open_channel(time.monotonic())
@@ -268,7 +269,7 @@ def _watch_once(
     def tell(notice: Notice) -> None:
         cache.tell(channel, notice, time.monotonic())
         if isinstance(notice, Alive):
-            pauses.settled()
+            between.settled()
 
     def enough() -> bool:
         silent_since = time.monotonic() - patience(cache.limits)

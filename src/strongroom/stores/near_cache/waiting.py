@@ -37,16 +37,17 @@ from strongroom.core.ops import (
     Watch,
 )
 from strongroom.stores.base import AsyncStore, AsyncWatchable
+from strongroom.stores.pausing import Pauses
 
 from .cache import DEFAULTS, Cache, Fill, Limits, Listener, Stats
 from .watcher import (
-    Pauses,
     begin_anew_after_fork,
     cannot_watch,
     heartbeat,
     no_channel,
     not_open,
     patience,
+    pauses,
     within,
 )
 
@@ -239,12 +240,12 @@ class AsyncNearCache:
 
     async def _keep_watching(self) -> None:
         """One channel after the other, until the cache is closed."""
-        pauses = Pauses()
+        between = pauses()
         while True:
-            error = await self._watch_once(pauses)
-            await asyncio.sleep(pauses.lost(error))
+            error = await self._watch_once(between)
+            await asyncio.sleep(between.lost(error))
 
-    async def _watch_once(self, pauses: Pauses) -> Exception | None:
+    async def _watch_once(self, between: Pauses) -> Exception | None:
         """One channel from its beginning to its end -> what ended it."""
         cache = self._cache
         channel = cache.open_channel(time.monotonic())
@@ -252,7 +253,7 @@ class AsyncNearCache:
         def tell(notice: Notice) -> None:
             cache.tell(channel, notice, time.monotonic())
             if isinstance(notice, Alive):
-                pauses.settled()
+                between.settled()
 
         watching = asyncio.ensure_future(
             self._watchable.watch(Watch(tell, heartbeat(cache.limits)))

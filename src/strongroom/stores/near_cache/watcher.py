@@ -1,25 +1,19 @@
-"""What both faces say and do about their channel: how long they wait, and what they log.
+"""What both faces say and do about their channel.
 
-A channel is opened again for ever, after a pause that grows and is never the same in two processes.
-Its loss is logged once, and its return; it takes no request down, because reads go to the store.
+A channel is opened again for ever. Its loss takes no request down, because reads go to the store.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import replace
-from random import Random
 from typing import Final, Protocol
 from weakref import WeakSet
 
-from strongroom.core.errors import ConfigurationError, StoreError, StoreUnavailable
+from strongroom.core.errors import ConfigurationError, StoreUnavailable
+from strongroom.stores.pausing import Pauses
 
 from .cache import Limits
-
-FIRST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
-"""Seconds. A thousand processes that come back within five seconds are two hundred a second."""
 
 HEARTBEATS: Final = 4
 """Proofs within `max_staleness`, so that one that is late makes nobody read through."""
@@ -28,39 +22,10 @@ PATIENCE: Final = 5.0
 """Seconds without a proof after which a channel that still seems open is given up. Until then the
 silence costs no more than reading through."""
 
-_log = logging.getLogger("strongroom")
 
-
-class Pauses:
-    """How long to wait before the next channel; `settled` after one that proved to live."""
-
-    def __init__(self) -> None:
-        # For spreading only: the seed is the process's own, and nothing depends on its secrecy.
-        self._random = Random()  # noqa: S311
-        self._next = FIRST_PAUSE
-        self._told = False
-
-    def lost(self, error: BaseException | None) -> float:
-        """A channel is lost -> seconds to wait. The first time in a row it is logged."""
-        if not self._told:
-            self._told = True
-            unexpected = error is not None and not isinstance(error, StoreError)
-            _log.warning(
-                "The near cache's push channel was lost (%s); every request reads the store until "
-                "it is back",
-                "it fell silent" if error is None else type(error).__name__,
-                exc_info=error if unexpected else None,
-            )
-        pause = self._next * self._random.uniform(0.5, 1.0)
-        self._next = min(2 * self._next, LONGEST_PAUSE)
-        return pause
-
-    def settled(self) -> None:
-        """A channel has proved that it lives."""
-        self._next = FIRST_PAUSE
-        if self._told:
-            self._told = False
-            _log.info("The near cache's push channel is back")
+def pauses() -> Pauses:
+    """Between one channel and the next."""
+    return Pauses("the near cache", "every request reads the store")
 
 
 def heartbeat(limits: Limits) -> float:
