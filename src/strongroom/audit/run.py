@@ -76,13 +76,13 @@ class Report:
         An audit that never got as far as signing in is no proof of anything, and raises as well.
         """
         bad = [r for r in self.findings if warnings or r.verdict.outcome == "fail"]
-        if not self.of("pass"):
+        if self.plan.proof is None or not self.of("pass"):
             reason = self.plan.missing[0] if self.plan.missing else "No check could be made."
             raise AssertionError(f"The audit proved nothing: {reason}")
         if bad:
             lines = [f"{r.check.id} ({r.verdict.outcome}, {r.severity}): "
                      f"{self.secrets.mask(r.verdict.summary)}" for r in bad]  # fmt: skip
-            raise AssertionError("\n".join([f"{len(bad)} findings at {self.url}:", *lines]))
+            raise AssertionError("\n".join([f"Found at {self.url}:", *lines]))
 
 
 def chosen(only: Sequence[str] = (), skip: Sequence[str] = ()) -> list[Check]:

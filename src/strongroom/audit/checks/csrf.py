@@ -64,7 +64,8 @@ def _over(
 
 def _is_open(site: Site, change: Change) -> bool:
     """Whether the plain forgery works already, so that the finer ones would find it again."""
-    return change.is_form and "csrf-forged" in site.failed
+    found = "csrf-forged" if change.is_form else "csrf-content-type"
+    return found in site.failed
 
 
 @check(
@@ -208,12 +209,11 @@ def origins(site: Site) -> Verdict:
     """No foreign origin changes the state, however it is spelt."""
 
     def attempts(change: Change) -> Iterator[Attempt]:
-        if change.is_form and change.method == "POST" and not _is_open(site, change):
+        if change.can_be_forged and not _is_open(site, change):
             for what, initiator in origin_tricks(site.target.url):
                 if not initiator.site and "csrf-missing-headers" in site.failed:
                     continue  # without Fetch Metadata everything gets through: that is known
-                draft = change.draft().without_tokens()
-                yield (f"Origin: {what}", *change.attempt(draft, initiator))
+                yield (f"Origin: {what}", *change.forge(initiator))
 
     return _over(site, attempts, "There is no form to forge, or the plain forgery works already.")
 
@@ -235,9 +235,8 @@ def same_site(site: Site) -> Verdict:
     """A sibling host's forged request changes nothing."""
 
     def attempts(change: Change) -> Iterator[Attempt]:
-        if change.is_form and change.method == "POST" and not _is_open(site, change):
-            draft = change.draft().without_tokens()
-            yield ("a sibling host", *change.attempt(draft, sibling(site.target.url)))
+        if change.can_be_forged and not _is_open(site, change):
+            yield ("a sibling host", *change.forge(sibling(site.target.url)))
 
     return _over(
         site, attempts, "There is no form to forge, or the plain forgery works already.",
@@ -374,7 +373,7 @@ def method_override(site: Site) -> Verdict:
     how="Send JSON requests as text/plain, as a form and without a type; send forms as multipart "
     "and as text/plain; without a token, from another site.",
     fix="csrf-content-type",
-    order=49,
+    order=41,
 )
 def content_type(site: Site) -> Verdict:
     """No simple content type carries the change past the protection."""

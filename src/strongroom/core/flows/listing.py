@@ -33,6 +33,7 @@ from strongroom.core.ops import (
 )
 from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
+from strongroom.core.tokens import SESSION_ID_BYTES
 from strongroom.core.visit import Context, Visit
 
 from .forgetting import end_login, login_ended, login_owner
@@ -144,11 +145,19 @@ def logins_of(ctx: Context, subject: str) -> Flow[list[LoginInfo]]:
     return sorted(logins, key=lambda each: each.last_used, reverse=True)
 
 
-def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
-    """One signed-in session by its public id, live or ended."""
+def _public(session_id: str) -> bytes | None:
+    """A public session id as bytes, or None for what cannot be one: no store is asked for it."""
     try:
         raw = bytes.fromhex(session_id)
     except ValueError:
+        return None
+    return raw if len(raw) == SESSION_ID_BYTES else None
+
+
+def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
+    """One signed-in session by its public id, live or ended."""
+    raw = _public(session_id)
+    if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
     return None if found is None else _info(ctx, found, None)
@@ -162,9 +171,8 @@ def end_session(
     The persistent login that it came from ends too, or it would come back by itself; and by a
     login's own id, the login ends with every session that came from it.
     """
-    try:
-        raw = bytes.fromhex(session_id)
-    except ValueError:
+    raw = _public(session_id)
+    if raw is None:
         return Report(0)
     login_id = yield from _login_of(ctx, subject, raw)
     events: list[Event] = []
@@ -315,9 +323,8 @@ def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
 
 def server_data(ctx: Context, session_id: str) -> Flow[dict[str, Any] | None]:
     """What servers may read alone of a live session's data, or None where there is none (C3)."""
-    try:
-        raw = bytes.fromhex(session_id)
-    except ValueError:
+    raw = _public(session_id)
+    if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
     if found is None or (identity := ctx.open_identity(found.record)) is None:
