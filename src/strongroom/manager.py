@@ -325,6 +325,10 @@ class SessionManager(_Manager):
         """What happened to the subject's sessions, newest first."""
         return drive(flows.history(self.context, subject, limit), self.store)
 
+    def export_subject(self, subject: str) -> dict[str, Any]:
+        """Everything that is kept of one person, as plain values; no secret is in it."""
+        return drive(flows.export_subject(self.context, subject), self.store)
+
     def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
         return drive(flows.sweep(self.context), self.store)
@@ -525,6 +529,10 @@ class AsyncSessionManager(_Manager):
     async def history(self, subject: str, limit: int = 50) -> list[dict[str, Any]]:
         """What happened to the subject's sessions, newest first."""
         return await self._run(flows.history(self.context, subject, limit))
+
+    async def export_subject(self, subject: str) -> dict[str, Any]:
+        """Everything that is kept of one person, as plain values; no secret is in it."""
+        return await self._run(flows.export_subject(self.context, subject))
 
     async def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""

@@ -12,6 +12,7 @@ One module for each thing that people do:
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
     signalling what looks wrong at a sign-in and in use, and what follows
+    exporting  everything that is kept of one person
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
     remembering  a persistent login opens a session; beginning and forgetting begin and end one
@@ -25,6 +26,7 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
+from .exporting import export_subject
 from .guarding import (
     cross_site,
     cross_site_judged,
@@ -84,6 +86,7 @@ __all__ = [
     "end_session",
     "end_subject",
     "enter_session",
+    "export_subject",
     "find_session",
     "hand_over",
     "history",
