@@ -28,7 +28,7 @@ from .core.errors import (
 )
 from .core.events import ClockSkewed, Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
-from .core.flows.listing import Report, SessionInfo
+from .core.flows.listing import LoginInfo, Report, SessionInfo
 from .core.ops import Find, Flow, Found
 from .core.places import Place
 from .core.policy import SessionPolicy, ms
@@ -190,7 +190,7 @@ class _Manager:
             )
         self._ring, self._changes_at = ring, ring.changes_at(now)
         self._next_check = now + self._check_every
-        session_cookie, pre_cookie = _cookies(self.policy, keys.store_identity)
+        session_cookie, pre_cookie, login_cookie = _cookies(self.policy, keys.store_identity)
         return Context(
             policy=self.policy,
             clocks=self.policy.clocks,
@@ -206,6 +206,7 @@ class _Manager:
             locate=self._locate,
             everybody=self._everybody,
             uses=self._uses,
+            login_cookie=login_cookie,
         )
 
 
@@ -283,6 +284,10 @@ class SessionManager(_Manager):
             flows.sessions_of(self.context, subject, include_ended=include_ended), self.store
         )
 
+    def logins_of(self, subject: str) -> list[LoginInfo]:
+        """The browsers that are remembered for the subject (persistent logins)."""
+        return drive(flows.logins_of(self.context, subject), self.store)
+
     def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""
         return drive(flows.find_session(self.context, session_id), self.store)
@@ -292,7 +297,8 @@ class SessionManager(_Manager):
         return drive(flows.server_data(self.context, session_id), self.store)
 
     def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
-        """End one session of the subject -> whether it was live."""
+        """End one session of the subject, or one persistent login with its sessions -> whether it
+        was live."""
         flow = flows.end_session(
             self.context, subject, session_id, reason=EndReason.OPERATOR, by=by
         )
@@ -318,6 +324,10 @@ class SessionManager(_Manager):
     def history(self, subject: str, limit: int = 50) -> list[dict[str, Any]]:
         """What happened to the subject's sessions, newest first."""
         return drive(flows.history(self.context, subject, limit), self.store)
+
+    def export_subject(self, subject: str) -> dict[str, Any]:
+        """Everything that is kept of one person, as plain values; no secret is in it."""
+        return drive(flows.export_subject(self.context, subject), self.store)
 
     def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
@@ -397,7 +407,7 @@ class AsyncSessionManager(_Manager):
             if not self._started:
                 await self.start()
             tokens = flows.candidates(visit)
-            if not tokens:
+            if not tokens and not flows.may_reopen(visit):
                 if self.adoption is not None:
                     await self._adopt(visit, self.adoption)
                 return visit
@@ -479,6 +489,10 @@ class AsyncSessionManager(_Manager):
             flows.sessions_of(self.context, subject, include_ended=include_ended)
         )
 
+    async def logins_of(self, subject: str) -> list[LoginInfo]:
+        """The browsers that are remembered for the subject (persistent logins)."""
+        return await self._run(flows.logins_of(self.context, subject))
+
     async def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""
         return await self._run(flows.find_session(self.context, session_id))
@@ -488,7 +502,8 @@ class AsyncSessionManager(_Manager):
         return await self._run(flows.server_data(self.context, session_id))
 
     async def end_session(self, subject: str, session_id: str, *, by: str | None = None) -> bool:
-        """End one session of the subject -> whether it was live."""
+        """End one session of the subject, or one persistent login with its sessions -> whether it
+        was live."""
         flow = flows.end_session(
             self.context, subject, session_id, reason=EndReason.OPERATOR, by=by
         )
@@ -514,6 +529,10 @@ class AsyncSessionManager(_Manager):
     async def history(self, subject: str, limit: int = 50) -> list[dict[str, Any]]:
         """What happened to the subject's sessions, newest first."""
         return await self._run(flows.history(self.context, subject, limit))
+
+    async def export_subject(self, subject: str) -> dict[str, Any]:
+        """Everything that is kept of one person, as plain values; no secret is in it."""
+        return await self._run(flows.export_subject(self.context, subject))
 
     async def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
@@ -616,8 +635,10 @@ def _key_source(keys: KeySource) -> Callable[[], Keyring]:
     return file.current
 
 
-def _cookies(policy: SessionPolicy, store_identity: bytes) -> tuple[CookieSpec, CookieSpec]:
-    """The session cookie and the pre-session cookie, checked against what browsers keep (P18)."""
+def _cookies(
+    policy: SessionPolicy, store_identity: bytes
+) -> tuple[CookieSpec, CookieSpec, CookieSpec]:
+    """The session's, the pre-session's and the login's cookie, as browsers keep them (P18)."""
     # The hash comes from realm and store secret, so two applications on one host differ (F6).
     short = store_identity[:4].hex()
     secure = not policy.development
@@ -626,9 +647,14 @@ def _cookies(policy: SessionPolicy, store_identity: bytes) -> tuple[CookieSpec, 
     pre_cookie = CookieSpec(
         name=cookie_name("pre", short, secure=secure), secure=secure, same_site="Lax"
     )
-    session_cookie.check()
-    pre_cookie.check()
-    return session_cookie, pre_cookie
+    login_cookie = CookieSpec(
+        name=cookie_name("remember", short, secure=secure),
+        secure=secure,
+        same_site=policy.same_site,
+    )
+    for each in (session_cookie, pre_cookie, login_cookie):
+        each.check()
+    return session_cookie, pre_cookie, login_cookie
 
 
 def _warn_of_development(policy: SessionPolicy) -> None:

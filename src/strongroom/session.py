@@ -17,7 +17,7 @@ from .core import flows, login_state
 from .core.csrf_tokens import csrf_input
 from .core.errors import ActionNotAwaited, SignInRequired, StepUpRequired
 from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
-from .core.flows.listing import Report, SessionInfo, moment
+from .core.flows.listing import LoginInfo, Report, SessionInfo, moment
 from .core.flows.signalling import judge_use, seen_by
 from .core.flows.signing import check_can_issue
 from .core.ops import Flow, Touch
@@ -215,18 +215,35 @@ class Session(MutableMapping[str, Any]):
         return Authenticating(self._seen(), self._runner, subject)
 
     def sign_in(
-        self, subject: str, *, amr: str | Iterable[str] = "pwd", pending: bool = False
+        self,
+        subject: str,
+        *,
+        amr: str | Iterable[str] = "pwd",
+        pending: bool = False,
+        remember: bool = False,
     ) -> Action[None]:
         """Start a new session for the subject, who has just proved these factors (RFC 8176).
 
         With `pending`, a second factor is still owed: `subject` stays None until another
-        `sign_in` of the same subject completes it.
+        `sign_in` of the same subject completes it. With `remember`, this browser is remembered for
+        `remember_for` (30 days): it comes back as a session that `is_remembered`. A persistent
+        login that the browser had before ends in any case.
 
         Raises:
             SignInOvertaken, SessionLimitReached, StoreUnavailable: nobody was signed in.
         """
-        flow = flows.sign_in(self._seen(), subject, _factors(amr), pending=pending)
+        flow = flows.sign_in(
+            self._seen(), subject, _factors(amr), pending=pending, remember=remember
+        )
         return self._run("sign_in", flow)
+
+    def resume(self, subject: str) -> Action[bool]:
+        """Go on with a sign-in that another system's cookie vouches for -> whether it did.
+
+        The session is a remembered one: nothing was proved now, so sensitive actions ask anew. No
+        browser whose session here was ended by somebody gets in by this. See docs/moving.
+        """
+        return self._run("resume", flows.resume(self._seen(), subject))
 
     def elevate(self, *, amr: str | Iterable[str] = "pwd") -> Action[None]:
         """A factor was proved again, or a further one: the token is rotated at once (ASVS 7.2.4).
@@ -325,8 +342,16 @@ class Session(MutableMapping[str, Any]):
         visit = self._seen()
         return self._run("sessions", _sessions(visit, include_ended=include_ended))
 
+    def persistent_logins(self) -> Action[list[LoginInfo]]:
+        """The browsers that are remembered for the subject, the most recently used first."""
+        visit = self._seen()
+        return self._run("persistent_logins", flows.logins_of(visit.ctx, _subject(visit)))
+
     def end_session(self, session_id: str) -> Action[bool]:
         """End one session of the subject by its public id -> whether it was live.
+
+        The persistent login that it came from ends with it; by a login's id, the login ends with
+        all its sessions.
 
         Ask for a recent sign-in first (ASVS 7.5.2).
         """

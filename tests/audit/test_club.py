@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from strongroom.audit.examine import examine as examine_through
+from strongroom.audit.inprocess import AsgiTransport
+from strongroom.audit.site import Options
 from strongroom.audit.verdict import REGISTRY
+from strongroom.audit.wire import Limits, Reply, Request
 from tests.audit.kit import examine, findings, target, told
 from tests.audit.zoo.club import PASSWORDS, build
 
 FAULTS = {
+    "shares what comes at once": "race-sign-in",
     "list of one": "session-list",
     "short token": "token-entropy",
     "half random token": "token-entropy",
@@ -130,7 +137,6 @@ def test_every_check_has_a_fault_that_it_finds() -> None:
 
 ELSEWHERE = {
     "cookie-path",
-    "race-sign-in",
     "session-concurrent",
     "timeout-declared",
     "token-known-key",
@@ -139,3 +145,53 @@ ELSEWHERE = {
     "trust-first-step",
 }
 """Seen at work in the other tests of this folder."""
+
+
+class Network(AsgiTransport):
+    """The way to the club as if it were a network's; plain http sends to https, or answers."""
+
+    is_network = True
+    sends_on = True
+
+    def send(self, request: Request, limits: Limits) -> Reply:
+        if self.sends_on and request.url.startswith("http:"):
+            there = request.url.replace("http:", "https:", 1)
+            return Reply(request, 301, (("location", there),))
+        return super().send(request, limits)
+
+
+@pytest.mark.parametrize(
+    ("fault", "url", "found"),
+    [
+        ("", "https://club.example/", set()),
+        ("no hsts", "https://club.example/", {"transport-hsts"}),
+        ("short hsts", "https://club.example/", {"transport-hsts"}),
+        ("no secure", "http://club.example/", {"transport-http"}),
+        ("plain as well", "https://club.example/", {"transport-http"}),
+    ],
+)
+def test_the_way_to_the_club_is_judged(fault: str, url: str, found: set[str]) -> None:
+    """Without encryption, without HSTS, and with less than a year of it."""
+    described = replace(target("club", PASSWORDS), url=url)
+    transport = Network(build(fault))
+    transport.sends_on = fault not in ("no secure", "plain as well")
+    try:
+        options = Options(only=("transport-hsts", "transport-http"), raise_errors=True)
+        report = examine_through(described, transport, options)
+    finally:
+        transport.close()
+    assert findings(report) == found, told(report)
+
+
+@pytest.mark.parametrize(
+    ("check", "changed"),
+    [
+        ("session-concurrent", {"most_sessions": 2}),
+        ("timeout-declared", {"idle": 7200.0, "absolute": 3600.0}),
+        ("timeout-declared", {"idle": 172_800.0, "absolute": 0.0}),
+    ],
+)
+def test_what_is_declared_is_compared(check: str, changed: dict[str, float]) -> None:
+    """A limit that is declared and not kept, and timeouts that make no sense, are told."""
+    described = replace(target("club", PASSWORDS), **changed)  # type: ignore[arg-type]
+    assert findings(examine(build(), described, only=(check,))) == {check}

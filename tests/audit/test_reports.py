@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from strongroom.audit.baseline import accept, baseline_of
+from strongroom.audit.discovery import Plan
 from strongroom.audit.fixes import FIXES
 from strongroom.audit.masking import Secrets
 from strongroom.audit.report import FORMATS, render
@@ -131,6 +132,9 @@ def test_a_report_with_findings_raises(report: Report) -> None:
         report.check()
     with pytest.raises(AssertionError, match="proved nothing"):
         Report(report.url, report.started, report.plan, []).check()
+    with pytest.raises(AssertionError, match="proved nothing"):
+        # What needs no sign-in passes all the same, and is no proof.
+        Report(report.url, report.started, Plan(), list(report.of("pass"))).check()
 
 
 def test_secrets_are_masked_in_every_spelling() -> None:

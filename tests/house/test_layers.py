@@ -119,8 +119,14 @@ LAYERS = (
     ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
+    Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
-    Layer("integrations.flask", ours=(*INTEGRATION, *SYNC), theirs=("flask", "werkzeug")),
+    Layer(
+        "integrations.flask",
+        ours=(*INTEGRATION, *SYNC),
+        theirs=("click", "flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
+        lazily=("cli",),
+    ),
     # Its asynchronous half shares what ASGI integrations share.
     Layer(
         "integrations.django",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.kinds import CAPABILITIES, KINDS
+from tests.support.places import Servers
 from tests.support.site import STORES, Everything, MakeSite, Site
 
 QUICK = {("asgi", "memory"), ("fastapi", "memory"), ("fastapi-def", "sqlite")}
@@ -18,9 +19,19 @@ QUICK = {("asgi", "memory"), ("fastapi", "memory"), ("fastapi-def", "sqlite")}
 EVERY_SCENARIO = {
     "memory": frozenset(KINDS),
     "sqlite": frozenset({"asgi", "starlette", "fastapi", "fastapi-def"}),
+    "valkey": frozenset({"asgi"}),
+    "postgres": frozenset({"asgi"}),
 }
-"""On which kinds a store meets every scenario. On the others it meets those marked `everywhere`:
-a store does not see what kind of application asks, so those are enough to show that they fit."""
+"""On which kinds a store meets every scenario."""
+_IN_THREADS = frozenset(kind.name for kind in KINDS.values() if kind.pages == "def")
+SOME_SCENARIOS = {
+    "memory": frozenset(KINDS),
+    "sqlite": frozenset(KINDS),
+    "valkey": _IN_THREADS,
+    "postgres": _IN_THREADS,
+}
+"""On which others it meets those marked `everywhere`: a store does not see what kind of application
+asks, so those are enough to show that they fit. Kinds with `async def` ask servers alike."""
 
 
 def varieties(scenario: pytest.Item) -> list[tuple[str, str]]:
@@ -34,7 +45,10 @@ def varieties(scenario: pytest.Item) -> list[tuple[str, str]]:
         for store in STORES
         if store in (named(scenario, "stores") or STORES)
         and all(map(kind.can, needs))
-        and (everywhere or kind.name in EVERY_SCENARIO[store])
+        and (
+            kind.name in EVERY_SCENARIO[store]
+            or (everywhere and kind.name in SOME_SCENARIOS[store])
+        )
     ]
 
 
@@ -53,11 +67,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             pytest.param(
                 each,
                 id="-".join(each),
-                marks=[] if each in QUICK else [pytest.mark.slow],
+                marks=_marks(*each),
             )
             for each in varieties(metafunc.definition)
         ],
     )
+
+
+def _marks(kind: str, store: str) -> list[pytest.MarkDecorator]:
+    """All but the quick ones are slow; a server's scenarios share the worker that started it."""
+    if (kind, store) in QUICK:
+        return []
+    on_server = store in ("valkey", "postgres")
+    return [pytest.mark.slow, *([pytest.mark.xdist_group(store)] if on_server else [])]
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """The servers of this run."""
+    servers = Servers()
+    yield servers
+    servers.stop()
 
 
 @pytest.fixture
@@ -92,17 +122,20 @@ def store_name(variety: tuple[str, str]) -> str:
 
 @pytest.fixture
 async def new_site(
-    kind: str, store_name: str, tmp_path: Path, everything: Everything
+    kind: str, store_name: str, tmp_path: Path, everything: Everything, servers: Servers
 ) -> AsyncIterator[MakeSite]:
     """Makes sites; at the end they are stopped and looked through for tokens (P5)."""
     made: list[Site] = []
 
-    async def make(**settings: Any) -> Site:
+    async def make(beside: Site | None = None, **settings: Any) -> Site:
         folder = tmp_path / f"site{len(made)}"
         folder.mkdir()
-        on_disk = store_name == "sqlite"
-        url = f"sqlite:///{folder}/sessions.db" if on_disk else "memory://"
-        site = Site(kind, url, folder=folder if on_disk else None, **settings)
+        place = servers.place(store_name, folder)
+        if beside is not None and beside.place.held is not None:
+            place = beside.place  # another process has connections of its own
+        elif beside is not None:
+            settings["real_store"] = beside.store.real
+        site = Site(kind, place, **settings)
         made.append(site)
         return site
 

@@ -261,6 +261,7 @@ async def unreadable_is_503(site: Site, how: str) -> None:
         assert site.told(RecordUnreadable)
 
 
+@pytest.mark.stores("memory", "sqlite")
 async def test_one_unreadable_record_does_not_hide_the_others_in_a_list(site: Site):
     """The owner still sees and ends the sessions that can be read (C4)."""
     alice = await site.signed_in()

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 async def two(new_site: MakeSite, **settings: Any) -> tuple[Site, Site]:
     """Two processes, as far as sessions can tell: one store, one clock, a manager each."""
     one = await new_site(**settings)
-    other = await new_site(real_store=one.store.real, clock=one.clock, **settings)
+    other = await new_site(beside=one, clock=one.clock, **settings)
     return one, other
 
 

@@ -104,6 +104,16 @@ class Reply:
         """Whether such an event was noted."""
         return any(isinstance(each, kind) for each in self.events)
 
+    @property
+    def login(self) -> str | None:
+        """The persistent login's cookie that it sets: None leaves it alone, "" deletes it."""
+        found: str | None = None
+        for line in self.edits.cookies:
+            if line.startswith(b"__Host-remember="):
+                assert found is None, "one response sets a cookie once"
+                found = line.partition(b"=")[2].partition(b";")[0].decode()
+        return found
+
     def into(self, jar: str | None) -> str | None:
         """The jar after this reply has arrived."""
         return jar if self.cookie is None else self.cookie or None
@@ -311,9 +321,13 @@ def renewing(visit: Visit) -> Flow[None]:
     visit.renew_asked = True
 
 
-def signing_in(subject: str = "alice", *factors: str, pending: bool = False) -> Action:
+def signing_in(
+    subject: str = "alice", *factors: str, pending: bool = False, remember: bool = False
+) -> Action:
     """Sign in at once."""
-    return lambda visit: flows.sign_in(visit, subject, factors or ("pwd",), pending=pending)
+    return lambda visit: flows.sign_in(
+        visit, subject, factors or ("pwd",), pending=pending, remember=remember
+    )
 
 
 def authenticating(subject: str, then: Action | None = None) -> Action:

@@ -92,4 +92,7 @@ class Blocking:
 
     def _wait_for(self, work: Awaitable[Any]) -> Any:
         waited = cast("Coroutine[Any, Any, Any]", work)
+        if not self._loop.is_running():
+            waited.close()  # Somebody's housekeeping outlived its test.
+            raise StoreUnavailable("The test is over.", why="Its event loop has ended.")
         return asyncio.run_coroutine_threadsafe(waited, self._loop).result(30)

@@ -7,6 +7,7 @@ have been the form, the session or the rate limit that refused, and not the prot
 
 from __future__ import annotations
 
+import json as json_codec
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from urllib.parse import urlsplit
 from .browser import Browser, Initiator, resolved
 from .recipes import Draft, Lost, Recipe
 from .verdict import NotApplicable, Unsure
-from .wire import Reply, origin_of, port_of
+from .wire import Reply, port_of
 
 if TYPE_CHECKING:
     from .site import Site
@@ -34,12 +35,12 @@ def origin_tricks(url: str) -> list[tuple[str, Initiator]]:
     Without: browsers before 2023 and pages on plain http send Origin alone.
     """
     parts = urlsplit(url)
-    host, here = parts.netloc, origin_of(url)
+    host = parts.netloc
     name = parts.hostname or ""
     tricks = {
         "another site": EVIL,
         "'null', as from a sandboxed frame": "null",
-        "a host that begins with ours": f"{here}.evil.example",
+        "a host that begins with ours": f"{parts.scheme}://{name}.evil.example",
         "a host that ends with ours": f"{parts.scheme}://evil{host}",
         "a path that holds ours": f"{EVIL}/{name}",
     }
@@ -84,6 +85,11 @@ class Change:
     def is_form(self) -> bool:
         """Whether another site's page can send it as it is, without asking the server first."""
         return self.recipe.call.json is None and self.method in ("GET", "POST")
+
+    @property
+    def can_be_forged(self) -> bool:
+        """Whether a page elsewhere can send it, be it as JSON that calls itself text."""
+        return self.method == "POST" and (self.is_form or self.recipe.call.json is not None)
 
     @property
     def method(self) -> str:
@@ -142,6 +148,14 @@ class Change:
         if self.recipe.call.pattern:
             return after != before, reply
         return draft.nonce in after, reply
+
+    def forge(self, initiator: Initiator) -> tuple[bool, Reply]:
+        """Send it without its token, as a page elsewhere would have to -> whether it changed."""
+        draft = self.draft().without_tokens()
+        if self.is_form:
+            return self.attempt(draft, initiator)
+        body = json_codec.dumps(draft.json).encode()
+        return self.raw(draft, initiator, "POST", draft.url, body, "text/plain")
 
     def raw(self, draft: Draft, initiator: Initiator, method: str, url: str,
             body: bytes | None, content_type: str) -> tuple[bool, Reply]:  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import audit, bench, doctor, explain, init, keys, policy, sessions, store, watch
+from . import audit, bench, doctor, explain, init, keys, policy, sessions, store, subject, watch
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
@@ -22,6 +22,7 @@ COMMANDS: tuple[Command, ...] = (
     *init.COMMANDS,
     *keys.COMMANDS,
     *sessions.COMMANDS,
+    *subject.COMMANDS,
     *policy.COMMANDS,
     *store.COMMANDS,
     *doctor.COMMANDS,
@@ -34,6 +35,7 @@ GROUPS = {
     "init": "the first two minutes of an application",
     "keys": "what sessions are issued under",
     "sessions": "who is signed in, and ending it",
+    "subject": "what is kept of one person",
     "policy": "the limits in force",
     "store": "where sessions are kept",
     "doctor": "what is wrong, and what to change",

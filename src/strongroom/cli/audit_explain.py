@@ -64,7 +64,8 @@ def _options(parser: argparse.ArgumentParser) -> None:
 EXPLAIN = Command(
     "audit explain",
     "Say what a check does, why, and how to mend what it finds.",
-    "Without a check it lists all of them.",
+    """What it asks of the site, which standard wants it, why it matters, and how to mend what it
+    finds in the frameworks that it knows. Without a check it lists all of them.""",
     ("strongroom audit explain end-replay", "strongroom audit explain"),
     _options,
     explain,

@@ -22,7 +22,8 @@ _SESSION_ID = re.compile(r"[0-9a-fA-F]{32}")
 _TOKEN_LENGTH = 84
 
 
-def _subject_options(parser: argparse.ArgumentParser) -> None:
+def subject_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a command on one subject."""
     parser.add_argument(
         "subject", metavar="SUBJECT", help="the user's id, as the application has it"
     )
@@ -30,13 +31,13 @@ def _subject_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
-    _subject_options(parser)
+    subject_options(parser)
     parser.add_argument("--all", action="store_true", help="ended ones too, while they are kept")
 
 
 def listing(options: argparse.Namespace, out: Output) -> int:
     """Where the subject is signed in."""
-    subject = _subject(options.subject)
+    subject = subject_of(options.subject)
     with settings.manager(options, out) as sessions:
         infos = sessions.sessions_of(subject, include_ended=options.all)
     document = {"subject": subject, "sessions": [_as_json(each) for each in infos]}
@@ -115,13 +116,13 @@ def end(options: argparse.Namespace, out: Output) -> int:
 
 
 def _end_all_options(parser: argparse.ArgumentParser) -> None:
-    _subject_options(parser)
+    subject_options(parser)
     settings.add_operator(parser)
 
 
 def end_all(options: argparse.Namespace, out: Output) -> int:
     """End every session of a subject."""
-    subject = _subject(options.subject)
+    subject = subject_of(options.subject)
     with settings.manager(options, out) as sessions:
         count = sessions.end_all_of(subject, by=settings.operator(options, out))
     lines = [f"Ended {_counted(count, 'session')} of {plain(subject)}."]
@@ -189,7 +190,7 @@ def _watched(flow: Flow[R], tell: Callable[[Any], None]) -> Flow[R]:
 
 
 def _history_options(parser: argparse.ArgumentParser) -> None:
-    _subject_options(parser)
+    subject_options(parser)
     parser.add_argument(
         "--limit", type=_positive, default=50, metavar="N", help="at most this many (default: 50)"
     )
@@ -197,7 +198,7 @@ def _history_options(parser: argparse.ArgumentParser) -> None:
 
 def history(options: argparse.Namespace, out: Output) -> int:
     """What happened to a subject's sessions, newest first."""
-    subject = _subject(options.subject)
+    subject = subject_of(options.subject)
     with settings.manager(options, out) as sessions:
         told = sessions.history(subject, options.limit)
     events = [{**event, "at": rfc3339(int(event["at"]))} for event in told]
@@ -245,7 +246,7 @@ def _told(value: Any) -> str:
             return str(value)
 
 
-def _subject(text: str) -> str:
+def subject_of(text: str) -> str:
     """The subject, if it can be one.
 
     Raises:

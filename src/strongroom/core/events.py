@@ -105,6 +105,32 @@ class LoginFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRemembered(Event):
+    """A persistent login began: this browser is remembered (not in OWASP's list)."""
+
+    name = "authn_remember_created"
+    login_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberedLoginUsed(Event):
+    """A persistent login opened a session (not in OWASP's list)."""
+
+    name = "authn_remember_used"
+    login_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RememberedLoginEnded(Event):
+    """A persistent login ended, and the sessions that came from it (not in OWASP's list)."""
+
+    name = "authn_remember_ended"
+    login_id: str
+    reason: str
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SteppedUp(Event):
     """A fresh or further factor was proved within a session (not in OWASP's list)."""
 
@@ -147,12 +173,16 @@ class SignedOutEverywhere(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenReuse(Event):
-    """A retired token came back when no honest browser would; `how` is recent or stale."""
+    """A retired token came back when no honest browser would; `how` is recent or stale.
+
+    `login_id` is the persistent login whose token it was, or that ended with the session.
+    """
 
     name = "authn_token_reuse"
     severity = "critical"
     how: str
     ended: bool
+    login_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,22 @@ EXPLANATIONS: dict[str, Explanation] = {
         "A typing mistake; an old password in a password manager.",
         "In numbers: limit the rate of sign-ins by account and by address.",
     ),
+    "authn_remember_created": Explanation(
+        "Somebody signed in and asked to be remembered in this browser.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
+    "authn_remember_used": Explanation(
+        "A persistent login opened a session: the browser came back without a live one. The "
+        "session has the lowest level of assurance until a factor is proved anew.",
+        "Ordinary use: the browser was closed, or the session ran out.",
+        NOTHING_TO_DO,
+    ),
+    "authn_remember_ended": Explanation(
+        "A persistent login ended, and every session that came from it; `reason` says by what.",
+        "The owner signed out, changed the password, or ended it from the list of devices.",
+        "If the reason is token_reuse, see: strongroom explain authn_token_reuse",
+    ),
     "authn_step_up": Explanation(
         "A factor was proved again, or a further one, within a session.",
         "Ordinary use of a sensitive page.",

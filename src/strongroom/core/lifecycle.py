@@ -1,6 +1,6 @@
 """The life of a session: states, the table of transitions, and the only code that changes a state.
 
-    absent ──insert──> anonymous | pending | authenticated | remembered | hand over
+    absent ──insert──> anonymous | pending | authenticated | remembered | hand over | persistent
     any live state ──end──> ended, and nothing leads out of ended (P6)
 
 `TABLE` says what may happen to a live record; `apply` does it. A store's atomic write is: load,
@@ -68,6 +68,14 @@ TABLE: dict[Kind, dict[str, frozenset[Kind]]] = {
         "end": frozenset(),
     },
     Kind.HAND_OVER: {"end": frozenset()},
+    # A persistent login rotates when it opens a session; what it replaces is no data, but the
+    # version that salts the next session's id.
+    Kind.PERSISTENT: {
+        "shift": frozenset({Kind.PERSISTENT}),
+        "rotate": frozenset({Kind.PERSISTENT}),
+        "replace": frozenset({Kind.PERSISTENT}),
+        "end": frozenset(),
+    },
 }
 """What may happen to a live record of each kind, and which kinds it may have afterwards.
 

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any, Literal, Self
 
 from .assurance import NIST_AAL, AcrTable
+from .cookies import MAX_AGE_CAP
 from .csrf import CsrfRules
 from .errors import ConfigurationError
 from .ops import AtLimit, Limit
@@ -29,6 +30,9 @@ MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 _CENTURY = 36500 * DAY
+
+REMEMBER_AT_MOST = timedelta(seconds=MAX_AGE_CAP)
+"""Browsers keep no cookie for longer than 400 days (rfc6265bis, 5.5)."""
 
 TOUCH_AT_MOST = MINUTE
 """A touch interval above a minute would make "last seen" useless to the person who reads it."""
@@ -107,6 +111,7 @@ class SessionPolicy:
     pending_idle: timedelta = 5 * MINUTE
     pending_absolute: timedelta = 10 * MINUTE
     hand_over_lifetime: timedelta = MINUTE
+    remember_for: timedelta | None = 30 * DAY
 
     max_data: int = 64 * 1024
     max_anonymous_data: int = 4 * 1024
@@ -251,6 +256,7 @@ PROFILES: Mapping[str, Profile] = {
             "idle_timeout": 30 * DAY,
             "absolute_timeout": 30 * DAY,
             "approved_only": True,
+            "remember_for": None,
             "csrf": _NIST_CSRF,
         },
     ),
@@ -260,6 +266,7 @@ PROFILES: Mapping[str, Profile] = {
             "idle_timeout": 1 * HOUR,
             "absolute_timeout": 24 * HOUR,
             "approved_only": True,
+            "remember_for": None,
             "csrf": _NIST_CSRF,
         },
     ),
@@ -269,6 +276,7 @@ PROFILES: Mapping[str, Profile] = {
             "idle_timeout": 15 * MINUTE,
             "absolute_timeout": 12 * HOUR,
             "approved_only": True,
+            "remember_for": None,
             "csrf": _NIST_CSRF,
         },
     ),
@@ -290,6 +298,7 @@ class Clocks:
     pending_idle: int
     pending_absolute: int
     hand_over: int
+    remember: int
     retention: int
 
     @classmethod
@@ -310,6 +319,7 @@ class Clocks:
             pending_idle=ms(policy.pending_idle),
             pending_absolute=ms(policy.pending_absolute),
             hand_over=ms(policy.hand_over_lifetime),
+            remember=0 if policy.remember_for is None else ms(policy.remember_for),
             retention=ms(policy.history_retention),
         )
 
@@ -322,6 +332,8 @@ class Clocks:
                 return self.pending_idle, self.pending_absolute
             case Kind.HAND_OVER:
                 return self.hand_over, self.hand_over
+            case Kind.PERSISTENT:
+                return self.remember, self.remember
             case _:
                 return self.idle, self.absolute
 
@@ -403,6 +415,12 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
             renew is not None and renew < policy.settle + policy.grace,
             "renew_after must be at least settle + grace, because no renewal starts earlier.",
         ),
+        (
+            policy.remember_for is not None
+            and not timedelta(seconds=1) <= policy.remember_for <= REMEMBER_AT_MOST,
+            "remember_for must be between a second and 400 days, which is as long as a browser "
+            "keeps a cookie; None switches persistent logins off.",
+        ),
         (policy.max_sessions < 1, "max_sessions must be at least 1."),
         (policy.max_data < 1 or policy.max_anonymous_data < 1, "data limits must be positive."),
         (
@@ -468,6 +486,8 @@ def _unexplained(policy: SessionPolicy) -> list[str]:
 
 
 def _is_looser(deviation: Deviation) -> bool:
+    if deviation.name == "remember_for":
+        return deviation.actual is not None
     if isinstance(deviation.expected, timedelta):
         return deviation.actual is None or deviation.actual > deviation.expected
     if isinstance(deviation.expected, CsrfRules):

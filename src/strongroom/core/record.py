@@ -35,13 +35,15 @@ generation, three digests, and eight moments. Big-endian, no padding, so Lua can
 
 
 class Kind(IntEnum):
-    """The four kinds of session, and the grant that hands one over (never itself a session)."""
+    """The four kinds of session, and two records that open one and are never one themselves:
+    the grant that hands a session over, and the persistent login."""
 
     ANONYMOUS = 0
     PENDING = 1
     AUTHENTICATED = 2
     REMEMBERED = 3
     HAND_OVER = 4
+    PERSISTENT = 5
 
     @property
     def is_signed_in(self) -> bool:
@@ -249,11 +251,21 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginLink:
+    """The persistent login that a session belongs to, and the generation of the login's token that
+    the session came with: both reached the client in one response (D6)."""
+
+    login_id: bytes
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who a session belongs to and how long it may live: what the envelope seals.
 
     `extra` keeps fields that a newer release wrote. `epoch` is the subject's when the sign-in
-    began; a pending session carries it to its completion (P15).
+    began; a pending session carries it to its completion (P15). `linked_to` is the session that
+    handed this one over, `login` the persistent login that both end with.
     """
 
     kind: Kind
@@ -267,6 +279,7 @@ class Identity:
     epoch: bytes = NO_EPOCH
     linked_to: bytes | None = None
     circumstances: Circumstances = NOTHING_KNOWN
+    login: LoginLink | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -294,6 +307,8 @@ def seal_identity(
         "l": identity.linked_to,
         "w": identity.circumstances.as_list(),
     }
+    if identity.login is not None:
+        fields["r"] = [identity.login.login_id, identity.login.generation]
     bound = keys.binds["identity"] + session_id
     return sealer.seal(keys.envelope[keys.issuing], codec.encode(fields), bound)
 
@@ -326,7 +341,7 @@ def open_identity(
     return identity
 
 
-_KNOWN = frozenset("kcxsedapglw")
+_KNOWN = frozenset("kcxsedapglrw")
 
 
 def _identity(decoded: Any) -> Identity:
@@ -342,6 +357,7 @@ def _identity(decoded: Any) -> Identity:
         epoch=decoded["g"],
         linked_to=decoded["l"],
         circumstances=Circumstances.of_list(decoded.get("w")),
+        login=LoginLink(*decoded["r"]) if "r" in decoded else None,
         extra={name: value for name, value in decoded.items() if name not in _KNOWN},
     )
 

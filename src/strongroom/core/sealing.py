@@ -178,6 +178,8 @@ class Keyring:
             mac=mac,
             issuing=self.issuing(now).id,
             tokens=TokenKeys(mac, token=table("token"), successor=table("successor")),
+            remembered=table("remembered"),
+            device=table("device"),
             envelope=table("envelope"),
             data=table("data"),
             server_data=table("server-data"),
@@ -209,6 +211,8 @@ class UnlockedKeys:
     mac: Mac = field(repr=False)
     issuing: int
     tokens: TokenKeys = field(repr=False)
+    remembered: Mapping[int, bytes] = field(repr=False)
+    device: Mapping[int, bytes] = field(repr=False)
     envelope: Mapping[int, bytes] = field(repr=False)
     data: Mapping[int, bytes] = field(repr=False)
     server_data: Mapping[int, bytes] = field(repr=False)

@@ -44,6 +44,8 @@ MAX_ROTATION = (1 << 12) - 1
 LABELS = {
     "token": "tag and digest of a token; the purpose is part of what is hashed",
     "successor": "the next secret from the current token",
+    "remembered": "id, root and secret of the session that comes with a persistent login's token",
+    "device": "the tag of a device cookie",
     "envelope": "AEAD key of identity envelopes",
     "data": "AEAD key of session data, with root and session id",
     "server-data": "AEAD key of session data that servers must read alone",

@@ -47,6 +47,7 @@ from .record import (
     open_identity,
     seal_identity,
 )
+from .remembered import LoginCookie, Presented, find_logins
 from .responses import Response
 from .risk import Population
 from .sealing import Codec, Sealer, UnlockedKeys
@@ -77,6 +78,7 @@ class Context:
     everybody: Population | None = None
     """Everybody's habits, for the risk of a sign-in."""
     uses: UsesOfSessions = field(default_factory=UsesOfSessions, repr=False)
+    login_cookie: CookieSpec = field(default_factory=lambda: CookieSpec("__Host-remember"))
     opened: dict[bytes, tuple[bytes, Identity]] = field(
         default_factory=dict[bytes, tuple[bytes, Identity]], repr=False
     )
@@ -164,6 +166,7 @@ class Visit:
         "forgets_old",
         "identity",
         "issue",
+        "login",
         "lowered",
         "opened_at",
         "orphan",
@@ -209,6 +212,8 @@ class Visit:
         """A session that this request made, which ends if its response fails (E1)."""
         self.orphan: Token | None = None
         """A token refused because of a rotation: signing in again ends its session (D2)."""
+        self.login = LoginCookie()
+        """What becomes of the persistent login's cookie (D6)."""
         self.superseded: list[bytes] = []
         self.attempt: Attempt | None = None
         self.attempt_open = False
@@ -322,6 +327,15 @@ class Visit:
             "device": self.device().label,
         }
         self.events.append(event(**{**base, **details}))
+
+    @property
+    def logins(self) -> Presented:
+        """The persistent logins that the request presents; looked for once, and only if asked."""
+        if self.login.presented is None:
+            ctx = self.ctx
+            name = ctx.login_cookie.name.encode("ascii")
+            self.login.presented = find_logins(self.facts.headers, name, ctx.keys.tokens)
+        return self.login.presented
 
     def judge_csrf_token(self, presented: str | None, form: str = "") -> TokenCheck:
         """What the presented token is worth in this session, or before there is one (G2)."""

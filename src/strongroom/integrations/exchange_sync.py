@@ -30,9 +30,14 @@ from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.manager import CLOCK_INTERVAL, SWEEP_INTERVAL, SessionManager, visit_of
 from strongroom.session import Session
 
-__all__ = ["Exchange", "Serving"]
+__all__ = ["EXCHANGE", "Exchange", "Serving"]
+
+EXCHANGE = "strongroom.exchange"
+"""Where an environ holds the exchange of a middleware further out: it is the one writer (F6)."""
 
 Headers = list[tuple[bytes, bytes]]
+
+_FAILED = 500
 
 _log = logging.getLogger("strongroom")
 
@@ -138,7 +143,10 @@ class Exchange:
         self.visit = visit_of(session)
         self.facts = facts
         self.started = False
+        self._overtaken = False
         self._finished = False
+        self._lives = True
+        self._ask_at = 0.0
 
     def refuse_cross_site(self, read_token: Callable[[], str | None]) -> None:
         """Ask whether this request may change something (P19).
@@ -175,6 +183,8 @@ class Exchange:
     def edits(self, status: int) -> ResponseEdits:
         """See `start`; for integrations that have something to add to the edits."""
         visit = self.visit
+        if self._overtaken:
+            status = _FAILED  # Whatever the answer: it is not saved in part either.
         if flows.needs_writing(visit):
             edits = self.manager.close(self.session, status)
         else:
@@ -195,6 +205,12 @@ class Exchange:
             # Its cookie never left, so the orphan is worth nothing, and its clocks end it.
             _log.exception("A session that a failed response began could not be ended")
 
+    def note_failure(self, error: StrongroomError) -> None:
+        """The application ended in this error, and a framework makes a response of it: whoever was
+        signed in is not, and of what was overtaken nothing is kept."""
+        self.fail()
+        self._overtaken = self._overtaken or isinstance(error, OvertakenError)
+
     def answer(self, error: StrongroomError) -> Answer | None:
         """The response that this error is told with, ready to send, or None.
 
@@ -202,14 +218,12 @@ class Exchange:
         the failed response had begun is undone, and the answer carries what is due whatever
         happened, such as sign-out.
         """
-        self.fail()
+        self.note_failure(error)
         told = answer(error, self.facts, self.manager.policy)
         if self.started or told is None or isinstance(error, UsageError):
             return None
-        # What failed because something else happened first is not saved in part either.
-        status = 500 if isinstance(error, OvertakenError) else told.status
         try:
-            headers = self.start(status, told.headers)
+            headers = self.start(told.status, told.headers)
         except StrongroomError:
             _log.exception("A refusal could not carry the session's cookies")
             headers = told.headers
@@ -217,11 +231,20 @@ class Exchange:
         body = b"" if self.facts.method == "HEAD" else told.body
         return Answer(told.status, [*headers, _length(told.body)], body)
 
-    def still_lives(self) -> bool:
-        """Whether the session is live now: for streams, which end with it (P16).
+    def may_go_on(self) -> bool:
+        """Whether a stream of events may send its next part: it ends with its session (P16).
 
-        A store that does not answer proves nothing.
+        Asked of the store at most every `max_staleness`.
         """
+        now = monotonic()
+        if now < self._ask_at:
+            return self._lives
+        self._ask_at = now + self.manager.policy.max_staleness.total_seconds()
+        self._lives = self._lives and self.still_lives()
+        return self._lives
+
+    def still_lives(self) -> bool:
+        """Whether the session is live now. A store that does not answer proves nothing."""
         flow = flows.still_lives(self.manager.context, self.visit)
         try:
             return self.manager.run("still_lives", flow).result()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from time import monotonic
 from typing import Any
 
 from strongroom.core.answers import Answer
@@ -25,7 +24,7 @@ from strongroom.session import Session
 from strongroom.setup import sync_manager
 
 from .environ import facts_of_environ, form_token_reader
-from .exchange_sync import Exchange, Serving
+from .exchange_sync import EXCHANGE, Exchange, Serving
 
 __all__ = ["SESSION", "SessionMiddleware", "session_of"]
 
@@ -70,7 +69,7 @@ class SessionMiddleware:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if SESSION in environ:
+        if EXCHANGE in environ:
             return self.app(environ, start_response)
         facts = facts_of_environ(environ, self.manager.policy)
         try:
@@ -80,12 +79,11 @@ class SessionMiddleware:
             if told is None:
                 raise
             return _send(told, facts, start_response)
+        environ[SESSION], environ[EXCHANGE] = exchange.session, exchange
         if exchange.visit.excluded and facts.is_safe:
             # No session and nothing to decide, so a server may send the file as it likes to.
-            environ[SESSION] = exchange.session
             return self.app(environ, start_response)
         response = _Response(exchange, self.app, environ, start_response)
-        environ[SESSION] = exchange.session
         response.run()
         return response
 
@@ -124,8 +122,7 @@ class _Response:
         self._write: Write | None = None
         self._iterable: Iterable[bytes] = ()
         self._iterator: Iterator[bytes] = iter(())
-        self._asked_at: float | None = None
-        """When the session of an event stream was last asked for; None for all other responses."""
+        self._is_event_stream = False
 
     def run(self) -> None:
         """Ask the cross-site question, and call the application."""
@@ -179,12 +176,8 @@ class _Response:
         """A part of a response that has started; a stream of events ends with its session (P16)."""
         chunk = next(self._iterator)
         # Asked behind it: the stream may have waited for this event much longer than it lived.
-        if self._asked_at is not None:
-            every = self._exchange.manager.policy.max_staleness.total_seconds()
-            if monotonic() - self._asked_at >= every:
-                self._asked_at = monotonic()
-                if not self._exchange.still_lives():
-                    raise StopIteration
+        if self._is_event_stream and not self._exchange.may_go_on():
+            raise StopIteration
         return chunk
 
     def _start_response(self, status: str, headers: HeaderPairs, exc_info: Any = None) -> Write:
@@ -210,9 +203,10 @@ class _Response:
         pairs = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in headers]
         sent = _as_text(self._exchange.start(int(status[:3]), pairs))
         self._write = self._server_start(status, sent, *([exc_info] if exc_info else []))
-        for name, value in sent:
-            if name.lower() == "content-type" and value.startswith("text/event-stream"):
-                self._asked_at = monotonic()
+        self._is_event_stream = any(
+            name.lower() == "content-type" and value.startswith("text/event-stream")
+            for name, value in sent
+        )
         return self._write
 
     def _tell(self, error: StrongroomError) -> None:

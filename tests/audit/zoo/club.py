@@ -7,6 +7,7 @@ bound to the session. `guard` chooses what protects against forgery: `token`, `o
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -45,6 +46,7 @@ class Club:
         self.cookie = "id" if fault in ("no prefix", "no secure") else "__Host-id"
         self.cookie = "__Secure-id" if fault == "domain" else self.cookie
         self.issued = 0
+        self.pending: dict[str, Record | None] = {}
         self.static = {user: secrets.token_urlsafe(32) for user in PASSWORDS}
 
     def has(self, fault: str) -> bool:
@@ -193,7 +195,9 @@ def build(fault: str = "", guard: str = "token") -> Starlette:
         return record is None or not hmac.compare_digest(given, csrf_token(record))
 
     def dress(response: Response, record: Record | None, request: Request) -> Response:
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+        age = 86400 if club.has("short hsts") else 31536000
+        if not club.has("no hsts"):
+            response.headers["Strict-Transport-Security"] = f"max-age={age}"
         response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
         if club.has("referrer"):
             response.headers["Referrer-Policy"] = "unsafe-url"
@@ -260,11 +264,15 @@ def build(fault: str = "", guard: str = "token") -> Starlette:
                 old["user"] = user
                 club.save(old)
             return RedirectResponse("/sign-in", 303)
-        record = signed_in(user, old)
+        if club.has("shares what comes at once"):
+            record = club.pending.setdefault(user, None) or signed_in(user, old)
+            club.pending[user] = record
+            await asyncio.sleep(0.05)
+            club.pending.pop(user, None)
+        else:
+            record = signed_in(user, old)
         record["address"] = request.headers.get("x-forwarded-for", "") if club.has(
             "address from header") else "192.0.2.9"  # fmt: skip
-        if club.has("one at a time in truth none") and len(club.of(user)) > 1:
-            club.sessions.clear()
         response: Response = RedirectResponse("/home", 303)
         if club.has("token in redirect"):
             response = RedirectResponse(f"/home?sid={record['token']}", 303)

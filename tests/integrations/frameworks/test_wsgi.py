@@ -522,3 +522,25 @@ def test_the_visit_notes_that_its_response_depends_on_it(shop: Shop) -> None:
     assert visit_of(exchange.session) is exchange.visit
     exchange.finish()
     exchange.finish()
+
+
+@pytest.mark.slow
+def test_pyramid_runs_inside_of_it(shop: Shop) -> None:
+    """A Pyramid view finds the session in its request's environ, and our errors pass through."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # WebOb imports cgi
+        config_module = pytest.importorskip("pyramid.config")
+
+    with config_module.Configurator() as config:
+        config.add_route("who", "/account")
+        config.add_view(
+            lambda request: session_of(request.environ).require_sign_in(),
+            route_name="who",
+            renderer="json",
+        )
+        shop.pages["/account"] = config.make_wsgi_app()
+    assert shop.browser(strict=False).get("/account").status == 303
+    signed_in = WsgiBrowser(shop.middleware, strict=False, cookies=shop.signed_in().cookies)
+    assert signed_in.get("/account").json == "alice"

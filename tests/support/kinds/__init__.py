@@ -53,11 +53,24 @@ class Kind:
         return module.build(site)
 
 
+_WSGI = MappingProxyType(
+    {
+        "push": "a thread that waits inside the application is not interrupted; a stream of events "
+        "is cut with its next event",
+        "background": "WSGI has no work after the response",
+        "websockets": "WSGI has no WebSockets; a handshake that a server lets through is checked",
+        "cancel": "a WSGI server does not cancel a request half-way",
+        "lifespan": "WSGI has no start-up; the store is opened with the first request",
+    }
+)
+
 _ROWS = (
     Kind("asgi", "the middleware around a bare ASGI application", "async def"),
     Kind("starlette", "Starlette", "async def"),
     Kind("fastapi", "FastAPI with `async def` endpoints", "async def"),
     Kind("fastapi-def", "FastAPI with plain `def` endpoints", "def"),
+    Kind("wsgi", "the middleware around a bare WSGI application", "def", _WSGI),
+    Kind("flask", "Flask", "def", _WSGI),
     Kind(
         "django-wsgi",
         "Django under WSGI with plain `def` views",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     cookies,
     csrf,
+    csrf_session,
     ends,
     fixation,
     races,
@@ -18,6 +19,7 @@ from . import (
 __all__ = [
     "cookies",
     "csrf",
+    "csrf_session",
     "ends",
     "fixation",
     "races",

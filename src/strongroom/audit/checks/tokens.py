@@ -117,6 +117,11 @@ def static(site: Site) -> Verdict:
               if (cookie := site.signed_in().jar.find(name)) is not None]  # fmt: skip
     values.append(site.essentials.main.value)
     if len(set(values)) == 1:
+        # What carries only content and the second of its signing may be the same within a second.
+        site.clock.wait(1.2, "another second")
+        again = site.signed_in().jar.find(name)
+        values += [again.value] if again is not None else []
+    if len(set(values)) == 1:
         return failed(f"{name} has the same value after {len(values)} sign-ins.")
     return passed(f"{len(set(values))} different values of {name} in {len(values)} sign-ins.")
 
@@ -134,6 +139,7 @@ def static(site: Site) -> Verdict:
 )
 def duplicate(site: Site) -> Verdict:
     """No value occurs twice in the sample."""
+    _only_opaque(site)
     found = sample(site)
     more = len(found.tokens) - len(set(found.tokens))
     if more:

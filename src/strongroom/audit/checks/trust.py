@@ -24,6 +24,7 @@ _ADDRESS = "203.0.113.77"
     how="Sign in with a wrong password, and ask for the signed-in page with what came of it.",
     fix="half-open",
     order=5,
+    covered_by=("trust-first-step",),
 )
 def wrong_password(site: Site) -> Verdict:
     """After a sign-in with a wrong password the browser is a visitor's."""
@@ -46,7 +47,7 @@ def wrong_password(site: Site) -> Verdict:
     "a session that must count for nothing.",
     how="Send only the first page of the sign-in, and ask for the signed-in page.",
     fix="half-open",
-    order=6,
+    order=4,
 )
 def first_step(site: Site) -> Verdict:
     """After the first of several pages the browser is a visitor's."""

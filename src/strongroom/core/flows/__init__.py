@@ -7,12 +7,15 @@ One module for each thing that people do:
     opening    which session a request is in, if any
     verifying  whether a request decides by the store's own word
     signing    sign in, elevate, sign out, hand over
+    resuming   a sign-in that another system vouches for, without a proof
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
     signalling what looks wrong at a sign-in and in use, and what follows
+    exporting  everything that is kept of one person
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
+    remembering  a persistent login opens a session; beginning and forgetting begin and end one
     listing    the account owner's and the operator's view, and ending sessions from there
     keeping_time  whether this process's clock is the store's
 
@@ -23,6 +26,7 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
+from .exporting import export_subject
 from .guarding import (
     cross_site,
     cross_site_judged,
@@ -42,6 +46,7 @@ from .listing import (
     end_session,
     end_subject,
     find_session,
+    logins_of,
     reset_credentials,
     server_data,
     sessions_of,
@@ -49,6 +54,8 @@ from .listing import (
 )
 from .living import seems_over, still_lives
 from .opening import admit, asks_store, candidates, enter_session, open_visit
+from .remembering import may_reopen
+from .resuming import resume
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
 from .verifying import verify
@@ -79,18 +86,22 @@ __all__ = [
     "end_session",
     "end_subject",
     "enter_session",
+    "export_subject",
     "find_session",
     "hand_over",
     "history",
     "is_live",
     "keep_history",
     "left_behind",
+    "logins_of",
+    "may_reopen",
     "needs_writing",
     "old_cookie",
     "open_visit",
     "plain_edits",
     "refuse_cross_site",
     "reset_credentials",
+    "resume",
     "save",
     "seems_over",
     "server_data",

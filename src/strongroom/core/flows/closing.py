@@ -21,15 +21,16 @@ from strongroom.core.credentials import (
 )
 from strongroom.core.csrf_rules import matches
 from strongroom.core.events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
-from strongroom.core.exchange import RequestFacts, ResponseEdits
+from strongroom.core.exchange import ResponseEdits
 from strongroom.core.ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
 from strongroom.core.record import EndReason, Kind, Record
 from strongroom.core.tokens import MAX_RENEWAL, Token, renewal_of, successor
 from strongroom.core.visit import Visit
 
+from .remembering import confirm_login, login_to_hand_out, reaches_jar
 from .saving import save
 from .signalling import assess_use
-from .signing import end_record, end_superseded
+from .signing import end_new, end_superseded
 
 _SERVER_ERROR = 500
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -70,7 +71,7 @@ def commit(visit: Visit) -> Flow[bool]:
     yield from _end_stray(visit)
     written = yield from save(visit)
     yield from end_superseded(visit)
-    visit.aborts = None
+    visit.aborts = visit.issue = None
     return written
 
 
@@ -95,7 +96,7 @@ def _end_aborted(visit: Visit, aborted: Record) -> Flow[None]:
     visit.aborts = None
     # A sign-in that was cancelled half-way is not the session that the visit is in.
     identity = visit.ctx.open_identity(aborted)
-    outcome = yield from end_record(visit, aborted, EndReason.ABORTED)
+    outcome = yield from end_new(visit, aborted)
     if outcome.applied:
         visit.note(
             SessionEndedEvent,
@@ -127,11 +128,16 @@ def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
     if visit.pre_session_new and visit.pre_session is not None and visit.kind is Kind.ANONYMOUS:
         edits.cookies.append(ctx.pre_cookie.render(visit.pre_session.hex(), None))
     edits.cookies += visit.state_cookies.values()
+    if _clears_login(visit, status):
+        edits.cookies.append(ctx.login_cookie.render_deletion())
     if visit.signed_out:
         edits.cookies.append(ctx.cookie.render_deletion())
         _clear_site(visit, edits)
     elif visit.tossed and visit.facts.is_navigation:
-        edits.cookies += ctx.cookie.render_deletions_wide(visit.facts.host or "")
+        host = visit.facts.host or ""
+        edits.cookies += ctx.cookie.render_deletions_wide(host)
+        if visit.logins.some:
+            edits.cookies += ctx.login_cookie.render_deletions_wide(host)
     elif _clears_cookie(visit, status):
         edits.cookies.append(ctx.cookie.render_deletion())
     if edits.cookies or visit.forgets_old:
@@ -163,6 +169,14 @@ def _clears_cookie(visit: Visit, status: int) -> bool:
     return dead and status not in _REDIRECTS
 
 
+def _clears_login(visit: Visit, status: int) -> bool:
+    """Whether the persistent login's cookie goes: signed out, replaced, or dead for long (F1)."""
+    if visit.login.forget or (visit.signed_out and visit.logins.some):
+        return True
+    dead = visit.login.dead and not visit.cookie_locked and visit.facts.is_navigation
+    return dead and status not in _REDIRECTS
+
+
 def _clear_site(visit: Visit, edits: ResponseEdits) -> None:
     """What else goes at a sign-out, whether or not a new session begins right behind it (F4)."""
     ctx = visit.ctx
@@ -175,11 +189,17 @@ def _clear_site(visit: Visit, edits: ResponseEdits) -> None:
 
 def _edits(visit: Visit, status: int) -> Flow[ResponseEdits]:
     token = yield from _token_to_hand_out(visit)
+    login = None if token is None else (yield from login_to_hand_out(visit))
     if token is None:
         return plain_edits(visit, status)
     signed_out = visit.signed_out
     visit.clear_cookie = visit.signed_out = False
+    if login is not None:
+        visit.login.forget = visit.login.dead = False
     edits = plain_edits(visit)
+    if login is not None:
+        seconds = max((visit.login.lasts_until - visit.ctx.now()) // 1000, 1)
+        edits.cookies.append(visit.ctx.login_cookie.render(login.text, seconds))
     if signed_out:
         _clear_site(visit, edits)
     edits.cookies.append(visit.ctx.cookie.render(token.text, None))
@@ -196,7 +216,7 @@ def _token_to_hand_out(visit: Visit) -> Flow[Token | None]:
     ctx = visit.ctx
     if visit.issue is None and visit.verdict is not Verdict.SUCCESSOR:
         return None
-    if visit.token is None or not _reaches_jar(visit.facts):
+    if visit.token is None or not reaches_jar(visit.facts):
         return None
     found: Found | None = yield Find(visit.token.session_id, authoritative=True)
     if found is None or _is_over(visit, found):
@@ -289,6 +309,9 @@ def _note_use(visit: Visit) -> Flow[None]:
     outcome: Outcome = yield Shift(record.session_id, ctx.fresh(), credential.current, changed)
     if outcome.applied and outcome.record is not None:
         visit.now_holds(outcome.record)
+        link = None if visit.identity is None else visit.identity.login
+        if link is not None and changed.confirmed_at != NEVER:
+            yield from confirm_login(visit, link)
 
 
 def _renew(visit: Visit) -> Flow[None]:
@@ -385,7 +408,7 @@ def _renewal_due(visit: Visit, record: Record) -> bool:
     now = visit.ctx.now()
     interval = clocks.renew_after
     due = visit.renew_asked or (interval is not None and now - credential.changed_at >= interval)
-    return due and renewal_allowed(credential, now, clocks.grace) and _reaches_jar(visit.facts)
+    return due and renewal_allowed(credential, now, clocks.grace) and reaches_jar(visit.facts)
 
 
 def _is_activity(visit: Visit) -> bool:
@@ -394,11 +417,3 @@ def _is_activity(visit: Visit) -> bool:
     if facts.is_prefetch or facts.websocket:
         return False
     return not matches(facts.path, visit.ctx.policy.routes.passive)
-
-
-def _reaches_jar(facts: RequestFacts) -> bool:
-    """Whether a cookie on this response is sure to be kept by the browser (D1)."""
-    if facts.websocket or facts.is_prefetch:
-        return False
-    mode = facts.header(b"sec-fetch-mode")
-    return facts.fetch_site != "cross-site" or mode in (None, "navigate")

@@ -33,8 +33,10 @@ from strongroom.core.ops import (
 )
 from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EndReason, Identity, Kind, Record
+from strongroom.core.tokens import SESSION_ID_BYTES
 from strongroom.core.visit import Context, Visit
 
+from .forgetting import end_login, login_ended, login_owner
 from .signing import check_can_issue, rotate, with_factors
 from .verifying import verify
 
@@ -72,11 +74,26 @@ class SessionInfo:
     acr: str | None
     ended_at: datetime | None = None
     end_reason: EndReason | None = None
+    login_id: str | None = None
+    """The persistent login that ends with it, and it with that."""
 
     @property
     def is_live(self) -> bool:
         """Whether it can still be used."""
         return self.end_reason is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginInfo:
+    """One persistent login as its owner sees it. Everything in it is safe to show (P5)."""
+
+    login_id: str
+    subject: str
+    device: str
+    address: str | None
+    created_at: datetime
+    last_used: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +121,43 @@ def sessions_of(
     return chosen
 
 
-def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
-    """One signed-in session by its public id, live or ended."""
+def logins_of(ctx: Context, subject: str) -> Flow[list[LoginInfo]]:
+    """The browsers that are remembered for the subject, the most recently used first."""
+    listed: tuple[Found, ...] = yield ListSubject(ctx.keys.subject_key(subject))
+    logins: list[LoginInfo] = []
+    for found in listed:
+        record = found.record
+        if login_owner(ctx, record) != subject:
+            continue
+        identity = ctx.open_identity(record)
+        if identity is None or ctx.over(record.header, identity, ctx.now(), found.store_epoch):
+            continue
+        info = LoginInfo(
+            login_id=record.session_id.hex(),
+            subject=subject,
+            device=identity.device.label,
+            address=identity.address,
+            created_at=moment(identity.created_at),
+            last_used=moment(record.header.last_seen),
+            expires_at=moment(identity.absolute_deadline),
+        )
+        logins.append(info)
+    return sorted(logins, key=lambda each: each.last_used, reverse=True)
+
+
+def _public(session_id: str) -> bytes | None:
+    """A public session id as bytes, or None for what cannot be one: no store is asked for it."""
     try:
         raw = bytes.fromhex(session_id)
     except ValueError:
+        return None
+    return raw if len(raw) == SESSION_ID_BYTES else None
+
+
+def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
+    """One signed-in session by its public id, live or ended."""
+    raw = _public(session_id)
+    if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
     return None if found is None else _info(ctx, found, None)
@@ -117,11 +166,20 @@ def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
 def end_session(
     ctx: Context, subject: str, session_id: str, *, reason: EndReason, by: str | None = None
 ) -> Flow[Report]:
-    """End one session of the subject. Another subject's, or one that has ended, is a no-op."""
-    try:
-        raw = bytes.fromhex(session_id)
-    except ValueError:
+    """End one session of the subject. Another subject's, or one that has ended, is a no-op.
+
+    The persistent login that it came from ends too, or it would come back by itself; and by a
+    login's own id, the login ends with every session that came from it.
+    """
+    raw = _public(session_id)
+    if raw is None:
         return Report(0)
+    login_id = yield from _login_of(ctx, subject, raw)
+    events: list[Event] = []
+    if login_id is not None:
+        events = yield from end_login(ctx, subject, login_id, reason=reason, by=by, but=raw)
+        if raw == login_id:
+            return Report(len(events), tuple(events))
     now = ctx.now()
     outcome: Outcome = yield End(
         raw,
@@ -132,8 +190,25 @@ def end_session(
         ctx.keys.subject_key(subject),
     )
     if not outcome.applied:
-        return Report(0)
-    return Report(1, (_ended(now, session_id, subject, reason, by),))
+        return Report(len(events), tuple(events))
+    told = _ended(now, session_id, subject, reason, by)
+    return Report(1 + len(events), (*events, told))
+
+
+def _login_of(ctx: Context, subject: str, session_id: bytes) -> Flow[bytes | None]:
+    """The persistent login that has this id, or that the session with this id came from."""
+    found: Found | None = yield Find(session_id, authoritative=True)
+    if found is None or found.record.subject_key != ctx.keys.subject_key(subject):
+        return None
+    try:
+        identity = ctx.open_identity(found.record)
+    except UnreadableRecord:
+        return None
+    if identity is None or identity.subject != subject:
+        return None
+    if identity.kind is Kind.PERSISTENT:
+        return session_id
+    return None if identity.login is None else identity.login.login_id
 
 
 def end_subject(
@@ -169,6 +244,14 @@ def end_subject(
     events: list[Event] = [
         _ended(now, each.session_id.hex(), subject, reason, by) for each in sessions
     ]
+    events += [
+        login_ended(now, each.record.session_id, subject, reason, by)
+        for each in ended
+        if each.record.header.kind is Kind.PERSISTENT
+    ]
+    if visit is not None and (keep is not None or _is_of(visit, subject)):
+        # This browser's persistent login has ended with everything else.
+        visit.login.issue, visit.login.forget = None, visit.logins.some
     if reason in (EndReason.EVERYWHERE, EndReason.OPERATOR):
         events.append(SignedOutEverywhere(at=now, subject=subject, ended=len(sessions), by=by))
     return Report(len(sessions), tuple(events))
@@ -240,9 +323,8 @@ def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
 
 def server_data(ctx: Context, session_id: str) -> Flow[dict[str, Any] | None]:
     """What servers may read alone of a live session's data, or None where there is none (C3)."""
-    try:
-        raw = bytes.fromhex(session_id)
-    except ValueError:
+    raw = _public(session_id)
+    if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
     if found is None or (identity := ctx.open_identity(found.record)) is None:
@@ -282,6 +364,7 @@ def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | No
         acr=ctx.policy.acr.derive(identity.events, remembered),
         ended_at=_ended_at(record, identity, reason),
         end_reason=reason,
+        login_id=None if identity.login is None else identity.login.login_id.hex(),
     )
 
 

@@ -30,6 +30,8 @@ from strongroom.core.record import EndReason, Identity, Kind
 from strongroom.core.tokens import Token, TokenRefusal, successor
 from strongroom.core.visit import Context, Visit
 
+from .forgetting import end_login
+from .remembering import may_reopen, reopen
 from .signalling import assess_use, ends_here
 
 MAX_TOKENS = 4
@@ -101,6 +103,8 @@ def enter_session(visit: Visit, tokens: list[Token]) -> Flow[None]:
             entered.append(token.session_id)
     if len(entered) > 1:
         _toss(visit, len(entered))
+    elif not entered and may_reopen(visit):
+        yield from reopen(visit)
 
 
 def _toss(visit: Visit, count: int) -> None:
@@ -254,7 +258,9 @@ def _reuse(visit: Visit, token: Token, seen: _Assessment) -> Flow[None]:
     visit.cookie_locked = True
     visit.refusal = seen.verdict.value
     ended = False
+    login_id = None
     if not spare:
+        login_id = yield from _end_what_could_bring_it_back(visit, token, seen.identity)
         outcome: Outcome = yield End(
             token.session_id,
             ctx.fresh(),
@@ -269,7 +275,24 @@ def _reuse(visit: Visit, token: Token, seen: _Assessment) -> Flow[None]:
         subject=None if seen.identity is None else seen.identity.subject,
         how=seen.verdict.value,
         ended=ended,
+        login_id=login_id,
     )
+
+
+def _end_what_could_bring_it_back(
+    visit: Visit, token: Token, identity: Identity | None
+) -> Flow[str | None]:
+    """The persistent login that the session came from, and the others that did (D3)."""
+    if identity is None or identity.login is None or identity.subject is None:
+        return None
+    visit.events += yield from end_login(
+        visit.ctx,
+        identity.subject,
+        identity.login.login_id,
+        reason=EndReason.REUSE,
+        but=token.session_id,
+    )
+    return identity.login.login_id.hex()
 
 
 def _refuse(visit: Visit, token: Token, seen: _Assessment) -> None:

@@ -29,6 +29,7 @@ from strongroom.core.record import (
     Header,
     Identity,
     Kind,
+    LoginLink,
     Record,
 )
 from strongroom.core.tokens import SECRET_BYTES, SESSION_ID_BYTES, Token, mint, successor
@@ -184,19 +185,18 @@ def new_record(
     deadline: int | None = None,
     linked_to: bytes | None = None,
     lowered: bool = False,
+    login: LoginLink | None = None,
+    token: Token | None = None,
 ) -> tuple[Record, Identity, Token]:
-    """A new session: new id, root and secret, both clocks at their beginning (P10, E7)."""
+    """A new session: new id, root and secret, both clocks at their beginning (P10, E7).
+
+    With `token`, its id and secrets are given: they were derived (D6).
+    """
     ctx = visit.ctx
     now = ctx.now()
     idle, absolute = ctx.clocks.lifetimes(kind)
-    session_id = ctx.keys.session_id(subject, ctx.entropy(SESSION_ID_BYTES))
-    token = mint(
-        ctx.keys.tokens,
-        key_id=ctx.keys.issuing,
-        session_id=session_id,
-        root=ctx.entropy(SECRET_BYTES),
-        secret=ctx.entropy(SECRET_BYTES),
-    )
+    token = token or _new_token(visit, subject)
+    session_id = token.session_id
     circumstances = NOTHING_KNOWN
     if subject is not None:
         circumstances = replace(visit.circumstances(), lowered=lowered)
@@ -212,6 +212,7 @@ def new_record(
         epoch=epoch,
         linked_to=linked_to,
         circumstances=circumstances,
+        login=login,
     )
     idle_deadline = min(now + idle, identity.absolute_deadline)
     header = Header(
@@ -236,6 +237,17 @@ def new_record(
         data=ctx.seal_data(values or {}, session_id, token.root),
     )
     return record, identity, token
+
+
+def _new_token(visit: Visit, subject: str | None) -> Token:
+    ctx = visit.ctx
+    return mint(
+        ctx.keys.tokens,
+        key_id=ctx.keys.issuing,
+        session_id=ctx.keys.session_id(subject, ctx.entropy(SESSION_ID_BYTES)),
+        root=ctx.entropy(SECRET_BYTES),
+        secret=ctx.entropy(SECRET_BYTES),
+    )
 
 
 def adopt_new(visit: Visit, record: Record, identity: Identity, token: Token) -> None:

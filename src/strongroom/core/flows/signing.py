@@ -24,6 +24,7 @@ from strongroom.core.errors import (
 from strongroom.core.events import (
     ExcessSessions,
     GenerationsUsedUp,
+    LoginRemembered,
     LoginSuccess,
     SessionCreated,
     SessionEndedEvent,
@@ -49,6 +50,9 @@ from strongroom.core.record import AuthenticationEvent, EndReason, Identity, Kin
 from strongroom.core.tokens import SECRET_BYTES, Token, mint, rotation_of, successor
 from strongroom.core.visit import Attempt, Visit
 
+from .beginning import NewLogin, begin_login, hand_out_login, plan_login
+from .forgetting import end_logins_here
+from .remembering import told_of_evicted
 from .saving import adopt_new, check_size, new_record
 from .signalling import Assessment, assess_sign_in, learn_sign_in, seen_by
 from .verifying import verify
@@ -73,6 +77,7 @@ def sign_in(
     *,
     pending: bool = False,
     carry: Iterable[str] | None = None,
+    remember: bool = False,
 ) -> Flow[None]:
     """Start a new session for the subject and end the one before.
 
@@ -81,7 +86,11 @@ def sign_in(
     `carry` names data that comes along, where a framework promises it, instead of what the policy
     names; and then from an earlier session of the same subject too.
 
+    With `remember`, a persistent login begins beside the session (D6). The one that this browser
+    had ends in any case.
+
     Raises:
+        UsageError: the policy has no persistent logins, or the sign-in is not complete yet.
         SignInOvertaken: the subject's sessions were all ended after this attempt began.
         SessionLimitReached: the policy refuses one more.
         StoreUnavailable: nothing was changed, or it was undone.
@@ -98,6 +107,7 @@ def sign_in(
             why="A session whose sign-in proved nothing would count as authenticated.",
             hint="Pass what was checked as RFC 8176 values, for example amr=['pwd', 'otp'].",
         )
+    login = plan_login(visit, subject, pending=pending) if remember else None
     # What looks wrong is judged once, when the sign-in is complete.
     assessment = Assessment() if pending else (yield from assess_sign_in(visit, subject))
     old, old_identity = visit.record, visit.identity
@@ -112,10 +122,17 @@ def sign_in(
         epoch=attempt.epoch,
         store_epoch=attempt.store_epoch,
         lowered=assessment.lowered,
+        login=None if login is None else login.link,
     )
     stored = yield from insert_session(visit, record, attempt, subject, counted=not pending)
+    if login is not None:
+        yield from _begin_login(visit, login, identity, attempt, aborts)
     yield from end_before(visit, old, old_identity, subject, aborts)
+    if login is not None:
+        hand_out_login(visit, login)
     adopt_new(visit, stored, identity, token)
+    if login is not None:
+        visit.note(LoginRemembered, login_id=login.link.login_id.hex())
     visit.signed_out = visit.clear_cookie = False
     visit.attempt = None
     visit.attempt_open = False
@@ -219,6 +236,9 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
             hint="Let the 503 be seen, and try again in a moment.",
         )
     record, identity = visit.record, visit.identity
+    yield from end_logins_here(
+        visit, identity, reason, but=None if record is None else record.session_id
+    )
     if record is not None and identity is not None:
         yield from end_record(visit, record, reason)
         if reason is EndReason.LOGOUT and identity.kind.is_signed_in:
@@ -275,6 +295,20 @@ def _attempt_for(visit: Visit, subject: str) -> Flow[Attempt]:
     return attempt
 
 
+def _begin_login(
+    visit: Visit, login: NewLogin, identity: Identity, attempt: Attempt, aborts: Record | None
+) -> Flow[None]:
+    """Store the login that the new session belongs to; without it, nobody was signed in."""
+    try:
+        begun = yield from begin_login(visit, login, identity.events, attempt)
+    except StoreError:
+        yield from _undo_insert(visit, aborts)
+        raise
+    if not begun:
+        yield from _undo_insert(visit, aborts)
+        raise _overtaken("All sessions of this user were ended while the credentials were checked")
+
+
 def insert_session(
     visit: Visit, record: Record, attempt: Attempt, subject: str, *, counted: bool
 ) -> Flow[Record]:
@@ -307,17 +341,8 @@ def insert_session(
         )
     if inserted.refusal is not None or inserted.record is None:
         raise _overtaken("All sessions of this user were ended while the credentials were checked")
-    if inserted.evicted:
-        count = len(inserted.evicted)
-        visit.note(ExcessSessions, session_id=None, subject=subject, maximum=maximum, evicted=count)
-    for each in inserted.evicted:
-        visit.note(
-            SessionEndedEvent,
-            session_id=each.session_id.hex(),
-            subject=subject,
-            reason=EndReason.EVICTED.value,
-        )
     visit.aborts = inserted.record
+    yield from told_of_evicted(visit, subject, inserted.evicted)
     return inserted.record
 
 
@@ -329,7 +354,16 @@ def _undo_insert(visit: Visit, before: Record | None) -> Flow[None]:
     record, visit.aborts = visit.aborts, before
     if record is not None:
         with suppress(StoreError):
-            yield from end_record(visit, record, EndReason.ABORTED)
+            yield from end_new(visit, record)
+
+
+def end_new(visit: Visit, record: Record) -> Flow[Outcome]:
+    """A sign-in did not come to its end: the session ends, and the login that began with it."""
+    visit.login.issue = None
+    identity = visit.ctx.open_identity(record)
+    if identity is not None and identity.login is not None:
+        yield from _end_id(visit, identity.login.login_id, EndReason.ABORTED, Kind.PERSISTENT)
+    return (yield from end_record(visit, record, EndReason.ABORTED))
 
 
 def end_before(
@@ -347,6 +381,7 @@ def end_before(
             if not ended and identity.kind is Kind.PENDING and identity.subject == subject:
                 yield from _undo_insert(visit, aborts)
                 raise _overtaken("The first factor's session ended before the second was proved")
+        yield from end_logins_here(visit, identity, EndReason.SUPERSEDED, but=_id_of(old))
         if visit.orphan is not None:
             yield from _end_orphan(visit, visit.orphan, subject)
             visit.orphan = None
@@ -356,6 +391,10 @@ def end_before(
     # Last, when nothing can fail any more: else a failed sign-in would cost the visitor their cart.
     if old is not None and is_anonymous:
         visit.superseded.append(old.session_id)
+
+
+def _id_of(record: Record | None) -> bytes | None:
+    return None if record is None else record.session_id
 
 
 def _supersede(visit: Visit, session_id: bytes, identity: Identity) -> Flow[bool]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 # Django ships no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -49,13 +49,22 @@ def _login_failed(**_: Any) -> None:
     visit.note(LoginFailed, session_id=None, subject=subject)
 
 
-def _saved(instance: Any, created: bool, using: str | None = None, **_: Any) -> None:
+def _saved(
+    instance: Any,
+    created: bool,
+    using: str | None = None,
+    update_fields: Collection[str] | None = None,
+    **_: Any,
+) -> None:
+    def is_written(field: str) -> bool:
+        return update_fields is None or field in update_fields
+
     if created:
         return
-    if not getattr(instance, "is_active", True):
+    if not getattr(instance, "is_active", True) and is_written("is_active"):
         _now_and_after_commit(using, lambda: _disabled(_subject(instance)))
     # Set only by `set_password`; a hash that a newer hasher replaced is no other password.
-    elif getattr(instance, "_password", None) is not None:
+    elif getattr(instance, "_password", None) is not None and is_written("password"):
         _now_and_after_commit(using, lambda: _credentials_changed(_subject(instance)))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.utils import timezone
 
 from strongroom.core import flows
@@ -30,8 +31,8 @@ def end_if_expired(visit: Visit) -> Flow[None]:
     if isinstance(value, str):
         moment = _aware(datetime.fromisoformat(value))
         yield from flows.end_early(visit, until=int(moment.timestamp() * 1000))
-    elif isinstance(value, int | float) and value > 0:
-        yield from flows.end_early(visit, idle=int(value * 1000))
+    elif isinstance(value, int | float) and value:  # Zero is "with the browser", as always.
+        yield from flows.end_early(visit, idle=int(max(value, 0) * 1000))
 
 
 def kept(value: int | float | datetime | timedelta) -> int | float | str:
@@ -76,5 +77,8 @@ def _now_like(expiry: datetime) -> datetime:
 
 
 def _aware(moment: datetime) -> datetime:
-    aware: datetime = timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+    """With a time zone. Without USE_TZ, Django's moments are those of the process's own clock."""
+    if not timezone.is_naive(moment):
+        return moment
+    aware: datetime = timezone.make_aware(moment) if settings.USE_TZ else moment.astimezone()
     return aware

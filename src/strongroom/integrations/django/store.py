@@ -55,7 +55,8 @@ class SessionStore(AsyncVariants, SessionBase):
         self._session_of_request: Session | None = None
         self._runner: Runner | None = None
         self._exchange: Exchange | None = None
-        self._marked = False
+        self.modified = False
+        """Whether something was assigned. Changes within a list or dict are found without it."""
         self.options: Options
         self.login_factors: tuple[str, ...] | None = None
         """What the next login proves, as RFC 8176 values; None is what STRONGROOM says."""
@@ -91,6 +92,7 @@ class SessionStore(AsyncVariants, SessionBase):
         facts = RequestFacts(method="GET", headers=[(b"host", b"localhost"), *cookie])
         self._exchange = serving.serving.open(facts)
         self._runner = serving.manager
+        serving.manager.run("open", expiry.end_if_expired(self._exchange.visit)).result()
         return self._exchange.session
 
     @property
@@ -153,18 +155,22 @@ class SessionStore(AsyncVariants, SessionBase):
         if key == USER_KEY:
             self._now("login", self._login(value))
         self._session[key] = value
+        self.modified = True
 
     async def aset(self, key: str, value: Any) -> None:
         """Assign; a user's id signs the user in."""
         if key == USER_KEY:
             await self._later("login", self._login(value))
         self._session[key] = value
+        self.modified = True
 
     def __delitem__(self, key: str) -> None:
         del self._session[key]
+        self.modified = True
 
     def pop(self, key: str, *default: Any, **named: Any) -> Any:
         """Take a value out."""
+        self.modified = self.modified or key in self._session
         return self._session.pop(key, *default, *named.values())
 
     def update(self, dict_: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
@@ -175,6 +181,7 @@ class SessionStore(AsyncVariants, SessionBase):
     def clear(self) -> None:
         """Delete all data; whoever was signed in is signed out with this response."""
         self._session.clear()
+        self.modified = True
 
     @property
     def accessed(self) -> bool:
@@ -184,15 +191,6 @@ class SessionStore(AsyncVariants, SessionBase):
     @accessed.setter
     def accessed(self, value: bool) -> None:
         self._visit.seen = value
-
-    @property
-    def modified(self) -> bool:
-        """Whether something was assigned. Changes within a list or dict are found without it."""
-        return self._marked or (self._session_of_request is not None and self._visit.data.assigned)
-
-    @modified.setter
-    def modified(self, value: bool) -> None:
-        self._marked = value
 
     def is_empty(self) -> bool:
         """Whether nothing is stored and there is nothing to store."""
@@ -220,11 +218,11 @@ class SessionStore(AsyncVariants, SessionBase):
 
     def cycle_key(self) -> None:
         """Replace what opens the session, and keep its data."""
-        self._now("cycle_key", flows.cycle(self._visit))
+        self._now("cycle_key", self._cycle())
 
     async def acycle_key(self) -> None:
         """See `cycle_key`."""
-        await self._later("cycle_key", flows.cycle(self._visit))
+        await self._later("cycle_key", self._cycle())
 
     def flush(self) -> None:
         """End the session on the server, and begin anew without data."""
@@ -251,7 +249,7 @@ class SessionStore(AsyncVariants, SessionBase):
         try:
             self._now("save", self._create() if must_create else self._save())
         except SessionEnded as error:
-            raise UpdateError(str(error)) from error
+            raise self._gone(error) from error
         self._by_hand_done()
 
     async def asave(self, must_create: bool = False) -> None:
@@ -259,7 +257,7 @@ class SessionStore(AsyncVariants, SessionBase):
         try:
             await self._later("save", self._create() if must_create else self._save())
         except SessionEnded as error:
-            raise UpdateError(str(error)) from error
+            raise self._gone(error) from error
         self._by_hand_done()
 
     def delete(self, session_key: str | None = None) -> None:
@@ -345,15 +343,19 @@ class SessionStore(AsyncVariants, SessionBase):
 
     def _flush(self) -> Flow[None]:
         yield from flows.sign_out(self._visit)
-        self._marked = True
+        self.modified = True
+
+    def _cycle(self) -> Flow[None]:
+        yield from flows.cycle(self._visit)
+        if self._exchange is not None:
+            yield from flows.commit(self._visit)  # No response will end the old one.
 
     def _create(self) -> Flow[None]:
-        visit = self._visit
-        if visit.record is None:
-            yield from flows.begin_anonymous(visit)
+        if self._visit.record is None:
+            yield from flows.begin_anonymous(self._visit)
         else:
-            yield from flows.cycle(visit)
-        self._marked = True
+            yield from self._cycle()
+        self.modified = True
 
     def _save(self) -> Flow[None]:
         visit = self._visit
@@ -363,7 +365,6 @@ class SessionStore(AsyncVariants, SessionBase):
             yield from flows.save(visit)
         if self._exchange is not None:
             yield from flows.commit(visit)
-        self._marked = False
 
     def _delete(self, session_key: str | None) -> Flow[None]:
         visit = self._visit
@@ -383,6 +384,12 @@ class SessionStore(AsyncVariants, SessionBase):
         yield from flows.sign_out(visit)
         for key, value in left.items():
             visit.data[key] = value
+
+    def _gone(self, error: SessionEnded) -> UpdateError:
+        """The session has ended: made by hand, it is empty from here on, as nobody is shown it."""
+        if self._exchange is not None:
+            self._visit.leave()
+        return UpdateError(str(error))
 
     def _by_hand_done(self) -> None:
         """Outside of a request nobody delivers the events but we."""

@@ -99,13 +99,19 @@ _SAID = {
 }
 
 
-def unavailable(fault: Lost | Refusal) -> StoreUnavailable:
+def unavailable(fault: Lost | Refusal) -> StoreError:
     """The fault, as an error of the store's contract."""
     if isinstance(fault, Lost):
         return StoreUnavailable(
             f"The session store at {fault.address} does not answer: {fault.why}.",
             why=_NOT_LET_IN,
             hint=f"See whether the server runs and can be reached. {_BY_ITSELF}",
+        )
+    if fault.code == "WRONGTYPE":
+        return StoreMismatch(
+            f"A key of the session store at {fault.address} was made by another program.",
+            why="Two programs that write the same keys destroy each other's.",
+            hint="Give each application its own prefix (?prefix=shop:), or its own database.",
         )
     said = _SAID.get(fault.code)
     if said is None:

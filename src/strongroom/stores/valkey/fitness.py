@@ -35,7 +35,7 @@ def check(router: Router) -> Steps[None]:
     try:
         primaries = yield from router.topology.primaries()
         for address in primaries:
-            facts = yield from _facts(address, ("server", "memory", "cluster"))
+            facts = yield from _facts(address, ("server", "memory", "cluster", "persistence"))
             refused = problem(facts, router.settings, address)
             if refused is not None:
                 raise refused
@@ -80,6 +80,12 @@ def problem(facts: dict[str, str], settings: Settings, address: Address) -> Stor
             f"{address} is a node of a cluster",
             why="Most sessions live on its other nodes.",
             hint="Write valkey+cluster:// in the store's URL.",
+        )
+    if settings.fsync and facts.get("aof_enabled") != "1":
+        return faults.unfit(
+            f"{address} has no append-only file, and durable_fsync asks for one",
+            why="Nothing that it acknowledges could be waited for to be on its disk.",
+            hint="Set appendonly yes, or leave durable_fsync away.",
         )
     policy = facts.get("maxmemory_policy", "unknown")
     if policy != "noeviction" and not settings.allow_eviction:

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import hiredis
 
@@ -220,7 +220,9 @@ class Cluster:
 def slots_from(said: Any, node: Address) -> list[Address | None]:
     """What CLUSTER SLOTS answered, as who serves each slot. Nonsense is left out."""
     serving: list[Address | None] = [None] * SLOTS
-    for row in said if type(said) is list else ():
+    # pyright knows less about it than mypy, hence the Any.
+    rows: Any = cast("Any", said) if isinstance(said, list) else []
+    for row in rows:
         try:
             start, end, (host, port, *_) = int(row[0]), int(row[1]), row[2]
             # A node that does not know its own name leaves the host empty: it is who was asked.

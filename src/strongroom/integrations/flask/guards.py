@@ -1,0 +1,72 @@
+"""`current_session`, and what a view says of who may see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
+
+import flask
+from flask import current_app
+from werkzeug.local import LocalProxy
+
+from strongroom.core.errors import ConfigurationError
+
+from .interface import FlaskSession, Unopened
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def find_session() -> FlaskSession:
+    """The session of the current request.
+
+    Raises:
+        ConfigurationError: the extension is missing, or another one is in its place.
+        StoreError: the session could not be opened.
+    """
+    found: Any = flask.session._get_current_object()  # type: ignore[attr-defined]  # pyright: ignore
+    if isinstance(found, FlaskSession):
+        return found
+    if isinstance(found, Unopened):
+        raise found.error
+    raise ConfigurationError(
+        "This application has no Strongroom session.",
+        why="Its sessions come from Flask itself or from another extension.",
+        hint="Create the extension last: Strongroom(app, store=..., keys=...), or init_app(app).",
+    )
+
+
+current_session = cast(FlaskSession, LocalProxy(find_session))
+"""The session of the current request, as `flask.session` is, with its type."""
+
+
+def require_sign_in(view: Callable[P, R]) -> Callable[P, R]:
+    """A view for people who are signed in; others get the sign-in page, and programs 401."""
+
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+        find_session().require_sign_in()
+        return current_app.ensure_sync(view)(*args, **kwargs)
+
+    return guarded
+
+
+def require_recent_sign_in(
+    *, max_age: timedelta | None = None, acr: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A view for people who proved a factor within `max_age`, to the level `acr` (RFC 9470, P25).
+
+    Others are sent to the sign-in page and back, and programs get RFC 9470's 401.
+    """
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+            find_session().require_recent_sign_in(max_age=max_age, acr=acr)
+            return current_app.ensure_sync(view)(*args, **kwargs)
+
+        return guarded
+
+    return decorate
