@@ -11,18 +11,20 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strongroom.core.errors import ConfigurationError, StoreUnavailable, UsageError
 from strongroom.core.ops import End, Insert
 from strongroom.core.policy import ms
 from strongroom.core.record import EndReason, Kind
-from strongroom.manager import SessionManager
 from strongroom.stores.base import Watchable
 
 from . import settings
 from .output import DONE, Output
 from .parsing import Command
+
+if TYPE_CHECKING:
+    from strongroom.manager import SessionManager
 
 _MOST = 64
 _KEEP = 60_000
