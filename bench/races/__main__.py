@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.one:
         warnings.simplefilter("ignore")
+        logging.getLogger("strongroom").setLevel(logging.CRITICAL)
         # Made outside of any event loop: Django refuses to migrate within one.
         peer = _made(options.one, options.redis)
         sys.stdout.write(json.dumps(asyncio.run(_race(peer))))

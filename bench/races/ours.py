@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 from starlette.applications import Starlette
@@ -14,11 +13,25 @@ from starlette.routing import Route
 from strongroom import SessionPolicy
 from strongroom.integrations.starlette import SessionMiddleware
 from strongroom.keyfile import generate
+from strongroom.manager import AsyncSessionManager
+from strongroom.setup import async_manager
 
 from .scenarios import Peer
 from .web import AsgiSite, Gates
 
 _KEYS = generate("races", 1_767_225_600_000)
+
+
+class _Site(AsgiSite):
+    """Ends its manager with itself."""
+
+    def __init__(self, app: Any, manager: AsyncSessionManager) -> None:
+        super().__init__(app)
+        self._manager = manager
+
+    async def close(self) -> None:
+        """Close the store, and end its threads."""
+        await self._manager.stop()
 
 
 def on_store(url: str) -> Peer:
@@ -63,10 +76,10 @@ def on_store(url: str) -> Peer:
             Route("/logout", logout, methods=["POST"]),
         ]
     )
-    logging.getLogger("strongroom").setLevel(logging.CRITICAL)
-    app.add_middleware(SessionMiddleware, store=url, keys=_KEYS, policy=SessionPolicy(), sinks=())
+    manager = async_manager(url, _KEYS, SessionPolicy(), ())
+    app.add_middleware(SessionMiddleware, manager=manager)
     name = f"__Host-id-{_short()}"
-    return Peer(AsgiSite(app), gates, cookie=name, made_up="A" * 84)
+    return Peer(_Site(app, manager), gates, cookie=name, made_up="A" * 84)
 
 
 def _short() -> str:

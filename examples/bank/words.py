@@ -49,6 +49,10 @@ ENDED_HERE = {
 HAPPENED = {
     "authn_login_success": "You signed in",
     "authn_login_fail": "A wrong password was entered",
+    "authn_remember_created": "This browser was remembered",
+    "authn_remember_used": "A remembered browser came back",
+    "authn_remember_ended": "A browser was forgotten",
+    "session_signal": "Something looked unusual",
     "authn_step_up": "You confirmed that it was you",
     "authn_password_change": "You changed your password",
     "authn_token_reuse": "An old key of a session was used, so the session was ended",
@@ -81,6 +85,7 @@ NOT_TOLD = {
     "session_signed_out_everywhere",
     "session_use_after_expire",
     "sys_store_unavailable",
+    "sys_clock_skew",
 }
 """For the operator, or told already: each session that ended is an event of its own. What the
 application notes is told by its own name."""

@@ -72,11 +72,16 @@ async def test_a_race_is_lost_by_what_is_broken(name: str) -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_we_lose_none(name: str) -> None:
     """In memory here; `make races` asks the same of every store."""
-    assert await SCENARIOS[name](on_store("memory://")) is False
+    peer: Any = on_store("memory://")
+    try:
+        assert await SCENARIOS[name](peer) is False
+    finally:
+        await peer.site.close()
 
 
 async def test_nor_on_disk(tmp_path: Path) -> None:
     """All of them, one after the other, over one file."""
-    peer = on_store(f"sqlite:///{tmp_path}/sessions.db")
+    peer: Any = on_store(f"sqlite:///{tmp_path}/sessions.db")
     told = {name: await scenario(peer) for name, scenario in SCENARIOS.items()}
+    await peer.site.close()
     assert set(told.values()) == {False}
