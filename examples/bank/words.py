@@ -29,6 +29,7 @@ ENDED = {
     EndReason.POLICY: "the bank renewed its keys",
     EndReason.STORE_RESET: "the bank signed everybody out",
     EndReason.REDEEMED: "it was handed over to another device",
+    EndReason.SIGNAL: "something about its use looked wrong",
 }
 """Why a session ended, as the end of a sentence that begins with "Ended:"."""
 

@@ -19,6 +19,7 @@ from tests.testing.mutants import (
     ABOUT_WATCHING,
     SEEN_BY,
     Broken,
+    CountsTheReplaced,
     LastSaveWins,
     LimitNotAtomic,
     NotAtomic,
@@ -73,11 +74,12 @@ def test_the_random_walk_alone_finds_most_faults() -> None:
     """The model sees what nobody thought of: nearly all faults that need no second thread."""
     walk = "test_a_random_walk_agrees_with_the_model"
     blind = {TakesAnyKeys, NotAtomic, LimitNotAtomic, SweepsEverything, SweepsTooEarly}
-    blind |= ABOUT_WATCHING
+    # Kinds that are no sessions fill the walk: a replaced one at the limit is too rare to be met.
+    blind |= {*ABOUT_WATCHING, CountsTheReplaced}
     found: set[type[Broken]] = set()
     for mutant in SEEN_BY.keys() - blind:
         case = suite(mutant)()
-        case.walk = 1_200
+        case.walk = 400
         case.setup_method()
         try:
             getattr(case, walk)()
