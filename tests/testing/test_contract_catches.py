@@ -19,7 +19,6 @@ from tests.testing.mutants import (
     ABOUT_WATCHING,
     SEEN_BY,
     Broken,
-    CountsTheReplaced,
     LastSaveWins,
     LimitNotAtomic,
     NotAtomic,
@@ -74,8 +73,7 @@ def test_the_random_walk_alone_finds_most_faults() -> None:
     """The model sees what nobody thought of: nearly all faults that need no second thread."""
     walk = "test_a_random_walk_agrees_with_the_model"
     blind = {TakesAnyKeys, NotAtomic, LimitNotAtomic, SweepsEverything, SweepsTooEarly}
-    # Kinds that are no sessions fill the walk: a replaced one at the limit is too rare to be met.
-    blind |= {*ABOUT_WATCHING, CountsTheReplaced}
+    blind |= ABOUT_WATCHING
     found: set[type[Broken]] = set()
     for mutant in SEEN_BY.keys() - blind:
         case = suite(mutant)()

@@ -49,6 +49,10 @@ SUBJECTS = ("alice", "bob", None)
 PEOPLE = ("alice", "bob")
 
 
+_KINDS = (*Kind, *(kind for kind in Kind if kind.is_signed_in for _ in range(2)))
+"""What a walk inserts: every kind, and mostly those that a limit counts, whatever is added."""
+
+
 class Model:
     """What a store comes to, in as few words as possible: one thread, and no bytes."""
 
@@ -191,7 +195,7 @@ class Walker:
         subject = self.random.choice(SUBJECTS)
         record = a_record(
             subject=subject,
-            kind=self.random.choice(list(Kind)) if subject else Kind.ANONYMOUS,
+            kind=self.random.choice(_KINDS) if subject else Kind.ANONYMOUS,
             now=self.now,
             session_id=self.random.choice((None, None, None, self.taken())),
             tail=self.random.randbytes(self.random.choice((0, 0, 3))),
@@ -205,8 +209,17 @@ class Walker:
             epoch=self.random.choice((None, self.random.choice(self.epochs))),
             limit=self.random.choice((None, limit)),
             evicted_purge_at=self.now + KEEP,
-            replaces=self.random.choice((None, self.known().session_id)),
+            replaces=self.random.choice((None, self.known().session_id, self.own(record))),
         )
+
+    def own(self, record: Record) -> bytes | None:
+        """A session of the same subject, which is what a sign-in replaces; None if it has none."""
+        own = [
+            each.session_id
+            for each in self.seen
+            if each.subject_key == record.subject_key and each.is_live
+        ]
+        return self.random.choice(own) if own else None
 
     def rotate(self) -> Op:
         """An elevation, to any kind."""
