@@ -77,11 +77,19 @@ class OnPostgres:
         schema = f"near_{next(self.numbers)}" if beside is None else beside.settings.schema
         return self.server_.url(self.database, schema=schema, pool_max=4, timeout_ms=20_000)
 
+
+class PostgresForThreads(OnPostgres):
+    """Its stores for threads."""
+
     def make_store(self) -> Store:
         return open_store(self.url())
 
     def beside(self, store: Store) -> Store:
         return open_store(self.url(cast("PostgresStore", store)))
+
+
+class PostgresForLoops(OnPostgres):
+    """Its stores for an event loop."""
 
     def make_async_store(self) -> AsyncStore:
         return open_async_store(self.url())
@@ -102,9 +110,9 @@ class TestAsyncNearCluster(NearLoops, InCluster, ForLoops, AsyncStoreContract):
     """A cluster, for an event loop."""
 
 
-class TestNearPostgres(NearThreads, OnPostgres, StoreContract):
+class TestNearPostgres(NearThreads, PostgresForThreads, StoreContract):
     """PostgreSQL, for threads."""
 
 
-class TestAsyncNearPostgres(NearLoops, OnPostgres, AsyncStoreContract):
+class TestAsyncNearPostgres(NearLoops, PostgresForLoops, AsyncStoreContract):
     """PostgreSQL, for an event loop."""

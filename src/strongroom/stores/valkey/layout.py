@@ -65,6 +65,8 @@ _MIDDLE = struct.Struct(">16sQI")
 _NOTES = struct.Struct(">BB")
 _CREDENTIAL = struct.Struct(">I16s16s16sqqq")
 _ENTRY = struct.Struct(">qqB")
+_PLACE = slice(8, 12)
+"""Where the script that appends an entry puts its place among those of the same moment."""
 
 
 def encode(record: Record, index_until: int) -> bytes:
@@ -113,7 +115,7 @@ def encode_credential(credential: Credential) -> tuple[bytes, bytes]:
 
 
 def encode_entry(entry: HistoryEntry) -> bytes:
-    """A history's entry as the member of a sorted set."""
+    """A history's entry as the script that appends it wants it."""
     return _ENTRY.pack(entry.at, entry.purge_at, entry.key_id) + entry.sealed
 
 
@@ -123,7 +125,8 @@ def decode_entry(subject_key: bytes, member: object) -> HistoryEntry:
     Raises:
         UnreadableRecord: it is damaged.
     """
-    if not isinstance(member, bytes) or len(member) < _ENTRY.size:
+    if not isinstance(member, bytes) or len(member) < _PLACE.stop + _ENTRY.size - _PLACE.start:
         raise unreadable("an entry of its subject's history is cut off")
-    at, purge_at, key_id = _ENTRY.unpack_from(member)
-    return HistoryEntry(subject_key, at, purge_at, member[_ENTRY.size :], key_id)
+    entry = member[: _PLACE.start] + member[_PLACE.stop :]
+    at, purge_at, key_id = _ENTRY.unpack_from(entry)
+    return HistoryEntry(subject_key, at, purge_at, entry[_ENTRY.size :], key_id)

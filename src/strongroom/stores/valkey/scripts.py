@@ -480,11 +480,20 @@ APPEND = Script(
     """
 local now = tonumber(ARGV[2])
 for at = 5, #ARGV do
-  redis.call('ZADD', KEYS[1], number(ARGV[at], 1), ARGV[at])
+  local moment, rest = number(ARGV[at], 1), ARGV[at]:sub(9)
+  local place, known = 0, false
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], moment, moment)) do
+    known = known or other:sub(13) == rest
+    place = struct.unpack('>I4', other, 9) + 1
+  end
+  if not known then
+    local member = ARGV[at]:sub(1, 8) .. struct.pack('>I4', place) .. rest
+    redis.call('ZADD', KEYS[1], moment, member)
+  end
 end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[3]))
 for _, entry in ipairs(redis.call('ZRANGE', KEYS[1], 0, 99)) do
-  if number(entry, 9) > now then break end
+  if number(entry, 13) > now then break end
   redis.call('ZREM', KEYS[1], entry)
 end
 last_at_least(KEYS[1], tonumber(ARGV[4]))
@@ -492,4 +501,7 @@ return {'ok'}
 """,
     when_full=False,
 )
-"""ARGV: again, the newest entry's moment, how many stay, how long the last lives, entries."""
+"""ARGV: again, the newest entry's moment, how many stay, how long the last lives, entries.
+
+A sorted set orders what has one score by its bytes, so behind its moment a member has its place
+among the entries of that moment. An entry that is there already is not added again."""

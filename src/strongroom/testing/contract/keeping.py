@@ -75,14 +75,16 @@ class Keeping(Harness):
         assert self.history() == (entries[6], entries[5], entries[4])
         assert len(self.history("bob")) == 1
 
-    def test_two_events_of_one_moment_are_both_kept(self) -> None:
-        """A moment is not a name: entries of the same millisecond do not replace each other."""
-        one, other = an_entry(at=START), an_entry(at=START)
-        self.append(one)
-        self.append(other)
-        assert sorted(self.history(), key=lambda each: each.sealed) == sorted(
-            (one, other), key=lambda each: each.sealed
-        )
+    def test_events_of_one_moment_are_all_kept_in_their_order(self) -> None:
+        """A moment is not a name, and of one millisecond what was appended last is newest."""
+        entries = [an_entry(at=START) for _ in range(8)]
+        self.append(*entries[:3])
+        for entry in entries[3:]:
+            self.append(entry)
+        assert self.history() == tuple(reversed(entries))
+        last = an_entry(at=START)
+        self.append(last, keep=3)
+        assert self.history() == (last, entries[7], entries[6])
 
     def test_a_sweep_takes_what_is_due_and_nothing_else(self) -> None:
         """Only `purge_at` decides, at its very millisecond; live or ended does not matter (P9)."""
