@@ -482,7 +482,7 @@ local now = tonumber(ARGV[2])
 for at = 5, #ARGV do
   local moment, rest = number(ARGV[at], 1), ARGV[at]:sub(9)
   local place, known = 0, false
-  for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], moment, moment)) do
+  for _, other in ipairs(redis.call('ZRANGE', KEYS[1], moment, moment, 'BYSCORE')) do
     known = known or other:sub(13) == rest
     place = struct.unpack('>I4', other, 9) + 1
   end
