@@ -63,12 +63,14 @@ def test_a_right_store_passes() -> None:
     assert failing(suite(MemoryStore)) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", SEEN_BY, ids=lambda mutant: mutant.__name__)
 def test_a_broken_store_fails(mutant: type[Broken]) -> None:
     """The test that is there for this fault sees it."""
     assert SEEN_BY[mutant] in failing(suite(mutant))
 
 
+@pytest.mark.slow
 def test_the_random_walk_alone_finds_most_faults() -> None:
     """The model sees what nobody thought of: nearly all faults that need no second thread."""
     walk = "test_a_random_walk_agrees_with_the_model"
