@@ -154,12 +154,40 @@ class AsyncWatchable(Protocol):
     async def watch(self, op: Watch) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearStats:
+    """A near cache at one moment: for the operator, and for metrics. Durations in seconds."""
+
+    alive: bool
+    entries: int
+    size: int
+    hits: int
+    misses: int
+    dropped: int
+    """Entries that left because of a notice, an own write, or the loss of the channel."""
+    crowded_out: int
+    """Entries that left because there was no room."""
+    overtaken: int
+    """Reads whose answer was not kept, because a notice came while they were under way."""
+    alive_for: float | None
+    """Since when without a break, or None while it is not."""
+    proof_age: float | None
+    """How long ago the newest proof was asked for; None if this channel never gave one."""
+    channels: int
+    """How many channels were opened. One is normal; each further one is a reconnection."""
+    max_staleness: float
+
+
 @runtime_checkable
 class Near(Protocol):
     """A store that may answer from memory, and so must be told how old an answer may be (H3)."""
 
     def keep_within(self, max_staleness: float) -> None:
         """No answer may be older than this many seconds. Called before the store is opened."""
+        ...
+
+    def stats(self) -> NearStats:
+        """What it holds, and whether its channel lives."""
         ...
 
 
