@@ -12,6 +12,7 @@ One module for each thing that people do:
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
     signalling what looks wrong at a sign-in and in use, and what follows
+    devices    where a subject signs in, and "this was not me"
     exporting  everything that is kept of one person
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
@@ -26,6 +27,7 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
+from .devices import devices_of, end_device
 from .exporting import export_subject
 from .guarding import (
     cross_site,
@@ -78,8 +80,10 @@ __all__ = [
     "cross_site_judged",
     "cross_site_with",
     "cycle",
+    "devices_of",
     "elevate",
     "end_by_id",
+    "end_device",
     "end_early",
     "end_everybody",
     "end_others",
