@@ -20,13 +20,14 @@ from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
 from .core.adoption import Adoption, OldSession
 from .core.cookies import CookieSpec, cookie_name
+from .core.csrf import DECISIONS
 from .core.errors import (
     ConfigurationError,
     StoreError,
     StrongroomError,
     UnreadableRecord,
 )
-from .core.events import ClockSkewed, Event, EventSink, StoreFailed
+from .core.events import ClockSkewed, CrossSiteRefused, Event, EventSink, StoreFailed
 from .core.exchange import RequestFacts, ResponseEdits
 from .core.flows.devices import DeviceInfo
 from .core.flows.listing import LoginInfo, Report, SessionInfo
@@ -117,6 +118,7 @@ class _Manager:
         self._check_every = ms(self.policy.max_staleness)
         self._next_check = 0
         self._warned = False
+        self._shown: set[str] = set()
         self._ring: Keyring | None = None
         self._changes_at: int | None = None
         self._context = self._refresh(clock())
@@ -138,6 +140,8 @@ class _Manager:
     def emit(self, events: Iterable[Event]) -> None:
         """Hand events to the sinks. One that fails is reported, and loses nothing."""
         for event in events:
+            if isinstance(event, CrossSiteRefused):
+                self._show_the_way(event)
             for sink in self._sinks:
                 try:
                     sink(event)
@@ -154,6 +158,21 @@ class _Manager:
             "in. Behind a proxy with https: SessionPolicy(proxies=TrustedProxies.of(...)). On this "
             "machine: SessionPolicy.for_development(). What is wrong says: strongroom doctor URL",
             facts.host or "an unknown host",
+        )
+
+    def _show_the_way(self, refused: CrossSiteRefused) -> None:
+        """Say once for each rule what a developer does about it: the client is not told that."""
+        if refused.rule in self._shown:
+            return
+        self._shown.add(refused.rule)
+        decision = DECISIONS[refused.rule]
+        _log.warning(
+            "A request to %r was refused with 403. %s If the request is your own: %s The rule is "
+            "%s; this is said once for each rule, and every refusal is an event malicious_csrf.",
+            refused.path,
+            decision.reason,
+            decision.hint,
+            refused.rule,
         )
 
     def _opened_without_store(self, visit: Visit, error: StoreError) -> Visit:
@@ -256,8 +275,11 @@ class SessionManager(_Manager):
         Raises:
             StoreError: nobody is let in; what was found out is in the log.
         """
-        ctx = self.context
-        visit = flows.visit_without_session(ctx, facts)
+        try:
+            ctx = self.context
+            visit = flows.visit_without_session(ctx, facts)
+        except ConfigurationError as error:
+            raise _said_plainly(error) from None
         if visit is None:
             visit = Visit(ctx, facts)
             try:
@@ -415,8 +437,11 @@ class AsyncSessionManager(_Manager):
         Raises:
             StoreError: nobody is let in; what was found out is in the log.
         """
-        ctx = self.context
-        without = flows.visit_without_session(ctx, facts)
+        try:
+            ctx = self.context
+            without = flows.visit_without_session(ctx, facts)
+        except ConfigurationError as error:
+            raise _said_plainly(error) from None
         if without is not None:
             return without
         visit = Visit(ctx, facts)
@@ -623,6 +648,13 @@ def _telling(what: str) -> Generator[None]:
 async def _awaited(answered: Any) -> Any:
     """What a hook of the application returned, which may be a coroutine function."""
     return await answered if inspect.isawaitable(answered) else answered
+
+
+def _said_plainly(error: ConfigurationError) -> ConfigurationError:
+    """The error, once its sentence has a line of its own: a server prints it last, under a long
+    traceback of code that is not what has to be changed."""
+    _log.error("%s", error)
+    return error.with_traceback(None)
 
 
 def visit_of(session: Session) -> Visit:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from strongroom.core.credentials import next_rotation, rotated
+from strongroom.core.credentials import Verdict, next_rotation, rotated
 from strongroom.core.errors import (
     SessionEnded,
     SessionLimitReached,
@@ -245,7 +245,8 @@ def rotate(visit: Visit, identity: Identity) -> Flow[None]:
 def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     """End the session on the server, durably, whatever becomes of the response (P14).
 
-    Without a session there is nothing to end; no other session is ever touched (P13).
+    Without a session there is nothing to end; no other session is ever touched (P13). A token that
+    another request replaced at this moment still ends its own (docs/decisions/0001).
     """
     check_can_issue(visit)
     visit.forgets_old = True
@@ -256,15 +257,16 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
             hint="Let the 503 be seen, and try again in a moment.",
         )
     record, identity = visit.record, visit.identity
-    yield from end_logins_here(
-        visit, identity, reason, but=None if record is None else record.session_id
-    )
+    if record is None and visit.orphan is not None:
+        record, identity = yield from _just_replaced(visit, visit.orphan)
+    yield from end_logins_here(visit, identity, reason, but=_id_of(record))
     if record is not None and identity is not None:
         yield from end_record(visit, record, reason)
+        about = {"session_id": record.session_id.hex(), "subject": identity.subject}
         if reason is EndReason.LOGOUT and identity.kind.is_signed_in:
-            visit.note(SessionLogout)
+            visit.note(SessionLogout, **about)
         else:
-            visit.note(SessionEndedEvent, reason=reason.value)
+            visit.note(SessionEndedEvent, **about, reason=reason.value)
         for each in visit.superseded:
             yield from _end_id(visit, each, EndReason.SUPERSEDED, Kind.ANONYMOUS)
         visit.superseded = []
@@ -273,6 +275,22 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     visit.signed_out = visit.signed_out or visit.tossed or visit.orphan is not None
     visit.leave()
     visit.aborts = None
+
+
+def _just_replaced(visit: Visit, token: Token) -> Flow[tuple[Record, Identity] | tuple[None, None]]:
+    """The session whose token was replaced so lately that an honest request may still bring it: the
+    other tab elevated while this one signed out. Later the old token ends nothing (D)."""
+    ctx = visit.ctx
+    found: Found | None = yield Find(token.session_id, authoritative=True)
+    identity = None if found is None else ctx.open_identity(found.record)
+    if found is None or identity is None:
+        return None, None
+    record, now = found.record, ctx.now()
+    if ctx.over(record.header, identity, now, found.store_epoch) is not None:
+        return None, None
+    verdict = ctx.judge(record.header.credential, token, now)
+    may_be_honest = verdict is Verdict.QUIET or verdict.accepted
+    return (record, identity) if may_be_honest else (None, None)
 
 
 def end_record(visit: Visit, record: Record, reason: EndReason) -> Flow[Outcome]:
