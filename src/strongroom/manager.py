@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
+from .actions import Action, Done
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
 from .core.adoption import Adoption, OldSession
@@ -44,7 +45,7 @@ from .drive import adrive, drive
 from .following import Following
 from .keyfile import KeyFile
 from .running import end_task
-from .session import Action, Done, Session
+from .session import Session
 from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
 from .telemetry.spikes import SpikeSink

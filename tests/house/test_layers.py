@@ -39,8 +39,10 @@ class Layer:
 STORE = ("core", "stores.base")
 # An integration hands facts to the flows and puts the answer back: it knows no store and no key.
 INTEGRATION = (
+    "actions",
     "following",
     "manager",
+    "privilege",
     "running",
     "session",
     "setup",
@@ -63,9 +65,11 @@ LAYERS = (
     Layer("", lazily=ANYTHING),
     Layer("core"),
     Layer("drive", ours=("core", "stores.base")),
-    Layer("session", ours=("core", "drive")),
+    Layer("actions", ours=("core",)),
+    Layer("privilege", ours=("actions", "core")),
+    Layer("session", ours=("actions", "core", "privilege")),
     Layer("following", ours=("core", "stores.base", "stores.pausing")),
-    Layer("running", ours=("core", "drive", "session", "stores.base")),
+    Layer("running", ours=("actions", "core", "drive", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
     Layer("places", ours=("core",), theirs=("maxminddb",)),
@@ -83,6 +87,7 @@ LAYERS = (
     Layer(
         "manager",
         ours=(
+            "actions",
             "core",
             "drive",
             "following",

@@ -151,6 +151,13 @@ class SteppedUp(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SteppedDown(Event):
+    """Whoever is signed in closed their privileged window (not in OWASP's list)."""
+
+    name = "authn_step_down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepUpAsked(Event):
     """An action was refused until a factor is proved anew."""
 

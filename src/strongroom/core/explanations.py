@@ -83,6 +83,11 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Ordinary use of a sensitive page.",
         NOTHING_TO_DO,
     ),
+    "authn_step_down": Explanation(
+        "Somebody who had proved a factor said that they were done: sensitive pages ask anew.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
     "authz_fail": Explanation(
         "An action was refused until a factor is proved anew.",
         "Ordinary use: the sign-in was too long ago for this page.",

@@ -11,6 +11,7 @@ One module for each thing that people do:
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
+    stepping   whether a session is enough for what is asked; closing its privileged window
     signalling what looks wrong at a sign-in and in use, and what follows
     devices    where a subject signs in, and "this was not me"
     exporting  everything that is kept of one person
@@ -60,6 +61,7 @@ from .remembering import may_reopen
 from .resuming import resume
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
+from .stepping import end_privilege, judge_step_up, step_up_required
 from .verifying import verify
 
 __all__ = [
@@ -87,6 +89,7 @@ __all__ = [
     "end_early",
     "end_everybody",
     "end_others",
+    "end_privilege",
     "end_session",
     "end_subject",
     "enter_session",
@@ -95,6 +98,7 @@ __all__ = [
     "hand_over",
     "history",
     "is_live",
+    "judge_step_up",
     "keep_history",
     "left_behind",
     "logins_of",
@@ -112,6 +116,7 @@ __all__ = [
     "sessions_of",
     "sign_in",
     "sign_out",
+    "step_up_required",
     "still_lives",
     "sweep",
     "verify",

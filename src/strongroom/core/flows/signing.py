@@ -162,7 +162,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
     """
     proved = tuple(dict.fromkeys(factors))
     yield from verify(visit)
-    yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
+    yield from rotate(visit, with_factors(visit, require_signed_in(visit), proved))
     visit.attempt_open = False
     visit.note(SteppedUp, factors=proved)
 
@@ -512,7 +512,12 @@ def _rotated_token(visit: Visit, record: Record, token: Token) -> Token:
     )
 
 
-def _signed_in(visit: Visit) -> Identity:
+def require_signed_in(visit: Visit) -> Identity:
+    """Who is signed in.
+
+    Raises:
+        SignInRequired: nobody is.
+    """
     if visit.identity is None or not visit.identity.kind.is_signed_in:
         raise SignInRequired(
             "Nobody is signed in.",
