@@ -81,6 +81,7 @@ LAYERS = (
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
     Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
+    Layer("stores.moving", ours=STORE),
     Layer("stores.pausing", ours=STORE),
     Layer("stores.near_cache", ours=(*STORE, "stores.pausing")),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
