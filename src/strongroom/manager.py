@@ -42,7 +42,7 @@ from .drive import adrive, drive
 from .following import Following
 from .keyfile import KeyFile
 from .running import end_task
-from .session import Action, Done, Session
+from .session import Action, Done, Runner, Session
 from .stores.base import AsyncStore, Near, Store
 from .telemetry.logging import LoggingSink
 from .telemetry.spikes import SpikeSink
@@ -602,6 +602,11 @@ async def _awaited(answered: Any) -> Any:
 def visit_of(session: Session) -> Visit:
     """The visit behind a session: for integrations."""
     return session._visit  # pyright: ignore[reportPrivateUsage]
+
+
+def runner_of(session: Session) -> Runner:
+    """What runs a session's actions: for integrations that dress a session in another class."""
+    return session._runner  # pyright: ignore[reportPrivateUsage]
 
 
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
