@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
-from .actions import Action, Done
+from .actions import Action, Done, Runner
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
 from .core.adoption import Adoption, OldSession
@@ -661,6 +661,11 @@ def _said_plainly(error: ConfigurationError) -> ConfigurationError:
 def visit_of(session: Session) -> Visit:
     """The visit behind a session: for integrations."""
     return session._visit  # pyright: ignore[reportPrivateUsage]
+
+
+def runner_of(session: Session) -> Runner:
+    """What runs a session's actions: for integrations that dress a session in another class."""
+    return session._runner  # pyright: ignore[reportPrivateUsage]
 
 
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
