@@ -17,8 +17,13 @@ A store **must**
 Anonymous sessions have no subject (`NO_SUBJECT`): they are in no list, and no `end_subject` reaches
 them. A record that cannot be read raises where it is asked for, does not count towards a limit, and
 is removed by `end_subject`, which must not leave anything behind that it could not end. Lists are
-ordered by `inserted_at`. A subject's epoch may be forgotten `epochs_before` its last change, and is
-zeros then.
+ordered by `inserted_at`.
+
+A subject's epoch must be kept for `core.policy.EPOCHS_KEPT` (90 days and an hour) from its **last**
+change, also where the subject has no session left: so long may a sign-in, or another library's
+cookie, be under way that began before (E2). A sweep may forget it if it was last replaced before
+`epochs_before`; a store whose server forgets by itself gives it that long each time. It is zeros
+then, never another value.
 
 The session id of a subject's record hides that subject's shard (`core.tokens.shard_of_session`), so
 a store may keep both in one place; an id that is taken is answered as such, whoever asks. A store
