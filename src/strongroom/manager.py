@@ -163,10 +163,10 @@ class _Manager:
 
     def _show_the_way(self, refused: CrossSiteRefused) -> None:
         """Say once for each rule what a developer does about it: the client is not told that."""
-        if refused.rule in self._shown:
+        decision = DECISIONS.get(refused.rule)
+        if decision is None or refused.rule in self._shown:
             return
         self._shown.add(refused.rule)
-        decision = DECISIONS[refused.rule]
         _log.warning(
             "A request to %r was refused with 403. %s If the request is your own: %s The rule is "
             "%s; this is said once for each rule, and every refusal is an event malicious_csrf.",
