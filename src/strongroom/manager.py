@@ -369,6 +369,15 @@ class SessionManager(_Manager):
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return drive(flows.export_subject(self.context, subject), self.store)
 
+    def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = drive(flows.erase_subject(self.context, subject, by=by), self.store)
+        self.emit(report.events)
+        return report.ended
+
     def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
         return drive(flows.sweep(self.context), self.store)
@@ -585,6 +594,15 @@ class AsyncSessionManager(_Manager):
     async def export_subject(self, subject: str) -> dict[str, Any]:
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return await self._run(flows.export_subject(self.context, subject))
+
+    async def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = await self._run(flows.erase_subject(self.context, subject, by=by))
+        self.emit(report.events)
+        return report.ended
 
     async def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""

@@ -278,6 +278,17 @@ class ReadHistory(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Erase(Op):
+    """Remove a subject's ended records and its history, due or not -> how many things.
+
+    Its live records stay: end them first. So does its epoch, which keeps an old sign-in out.
+    """
+
+    verb: ClassVar[str] = "erase"
+    subject_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep(Op):
     """Remove at most `limit` things whose `purge_at` has come -> how many were removed."""
 
