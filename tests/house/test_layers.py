@@ -62,7 +62,8 @@ SYNC = ("integrations.exchange_sync", "integrations.environ")
 LAYERS = (
     Layer("", lazily=ANYTHING),
     Layer("core"),
-    Layer("drive", ours=("core", "stores.base")),
+    Layer("turns", ours=("core",)),
+    Layer("drive", ours=("core", "stores.base", "turns")),
     Layer("session", ours=("core", "drive")),
     Layer("following", ours=("core", "stores.base", "stores.pausing")),
     Layer("running", ours=("core", "drive", "session", "stores.base")),
