@@ -32,6 +32,7 @@ from strongroom.core.events import (
     SessionRenewed,
     SteppedUp,
 )
+from strongroom.core.known_devices import DEVICE_ID_BYTES, KnownDevice
 from strongroom.core.ops import (
     End,
     Epochs,
@@ -109,6 +110,8 @@ def sign_in(
         )
     login = plan_login(visit, subject, pending=pending) if remember else None
     # What looks wrong is judged once, when the sign-in is complete.
+    if not pending:
+        _meet_device(visit)
     assessment = Assessment() if pending else (yield from assess_sign_in(visit, subject))
     old, old_identity = visit.record, visit.identity
     carried = _carried(visit, subject, None if carry is None else tuple(carry))
@@ -141,9 +144,10 @@ def sign_in(
         LoginSuccess,
         factors=tuple(each.amr for each in proved),
         pending=pending,
-        seen=seen_by(visit),
+        seen=seen_by(visit, subject),
     )
     if not pending:
+        visit.mark().issue = visit.mark().allowed
         learn_sign_in(visit, assessment)
 
 
@@ -158,7 +162,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
     """
     proved = tuple(dict.fromkeys(factors))
     yield from verify(visit)
-    yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
+    yield from rotate(visit, with_factors(visit, require_signed_in(visit), proved))
     visit.attempt_open = False
     visit.note(SteppedUp, factors=proved)
 
@@ -175,8 +179,24 @@ def with_factors(visit: Visit, identity: Identity, factors: Iterable[str]) -> Id
         kind=Kind.AUTHENTICATED,
         events=events,
         device=visit.device(),
+        device_id=_device_id(visit, identity),
         circumstances=visit.circumstances(),
     )
+
+
+def _device_id(visit: Visit, identity: Identity) -> str:
+    """Its id as the browser says it now, or as it was where it does not say it any more."""
+    named = "" if identity.subject is None else visit.device_reference(identity.subject)
+    return named or identity.device_id
+
+
+def _meet_device(visit: Visit) -> None:
+    """Before a sign-in: the device gets an id if it agrees to one, under the issuing key."""
+    ctx, mark = visit.ctx, visit.mark()
+    if mark.allowed:
+        known = mark.device
+        device_id = ctx.entropy(DEVICE_ID_BYTES) if known is None else known.device_id
+        mark.device = KnownDevice(ctx.keys.issuing, device_id)
 
 
 def rotate(visit: Visit, identity: Identity) -> Flow[None]:
@@ -492,7 +512,12 @@ def _rotated_token(visit: Visit, record: Record, token: Token) -> Token:
     )
 
 
-def _signed_in(visit: Visit) -> Identity:
+def require_signed_in(visit: Visit) -> Identity:
+    """Who is signed in.
+
+    Raises:
+        SignInRequired: nobody is.
+    """
     if visit.identity is None or not visit.identity.kind.is_signed_in:
         raise SignInRequired(
             "Nobody is signed in.",
