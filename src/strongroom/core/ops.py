@@ -309,6 +309,19 @@ class ReadClock(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class GiveWay(Op):
+    """Line up for this session, and then wait so long -> whether any time passed at all.
+
+    The one op that no store sees: whoever drives the flow does it, in the way that its code waits.
+    In one process, one flow at a time has its turn, from here to its end; nothing is decided by it.
+    """
+
+    verb: ClassVar[str] = "give_way"
+    session_id: bytes
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """These records are not what they were: changed, ended, replaced or gone."""
 
