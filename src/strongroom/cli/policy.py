@@ -35,6 +35,7 @@ LIMITS: Mapping[str, str] = {
     "pending_idle": "idle timeout between password and second factor",
     "pending_absolute": "absolute timeout between password and second factor",
     "hand_over_lifetime": "how long a hand-over code works, once",
+    "approval_lifetime": "how long a transaction waits for its approval",
     "remember_for": "how long a browser is remembered that asked for it",
     "max_sessions": "signed-in sessions of one account",
     "at_limit": "what gives way when there would be more",
