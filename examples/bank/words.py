@@ -53,6 +53,7 @@ HAPPENED = {
     "authn_remember_created": "This browser was remembered",
     "authn_remember_used": "A remembered browser came back",
     "authn_remember_ended": "A browser was forgotten",
+    "device_disowned": "You said that a device was not yours",
     "session_signal": "Something looked unusual",
     "authn_step_up": "You confirmed that it was you",
     "authz_approval_given": "You approved a transfer",

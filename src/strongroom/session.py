@@ -19,6 +19,7 @@ from .actions import Action, Done, Runner
 from .core import flows, login_state
 from .core.csrf_tokens import csrf_input
 from .core.events import ApplicationEvent, LoginFailed
+from .core.flows.devices import DeviceInfo
 from .core.flows.listing import LoginInfo, Report, SessionInfo, moment
 from .core.flows.signalling import seen_by
 from .core.flows.signing import check_can_issue
@@ -304,6 +305,20 @@ class Session(Privilege, MutableMapping[str, Any]):
         visit = self._seen()
         return self._run("persistent_logins", flows.logins_of(visit.ctx, subject_of(visit)))
 
+    def devices(self) -> Action[list[DeviceInfo]]:
+        """The subject's devices, with what each one has: this one first, then the latest used."""
+        return self._run("devices", _devices(self._seen()))
+
+    def end_device(self, device_id: str) -> Action[bool]:
+        """ "This was not me": end all that this device of the subject has -> whether there is one.
+
+        Its sessions, persistent logins and what was handed over from them; and at its next sign-in
+        it counts as new. Whoever used it knew the password: ask for another one.
+
+        Ask for a recent sign-in first (ASVS 7.5.2).
+        """
+        return self._run("end_device", _end_device(self._seen(), device_id))
+
     def end_session(self, session_id: str) -> Action[bool]:
         """End one session of the subject by its public id -> whether it was live.
 
@@ -442,6 +457,26 @@ def _end_session(visit: Visit, session_id: str) -> Flow[bool]:
     )
     visit.events += report.events
     return report.ended > 0
+
+
+def _devices(visit: Visit) -> Flow[list[DeviceInfo]]:
+    subject, record = subject_of(visit), visit.record
+    current = None if record is None else record.session_id
+    return (yield from flows.devices_of(visit.ctx, subject, current=current))
+
+
+def _end_device(visit: Visit, device_id: str) -> Flow[bool]:
+    yield from flows.verify(visit)
+    subject = subject_of(visit)
+    devices = yield from _devices(visit)
+    here = any(each.current and each.device_id == device_id for each in devices)
+    if here:
+        yield from flows.sign_out(visit)
+    report = yield from flows.end_device(
+        visit.ctx, subject, device_id, reason=EndReason.REVOKED, by=subject
+    )
+    visit.events += report.events
+    return here or bool(report.events)
 
 
 def _touch(visit: Visit) -> Flow[bool]:

@@ -59,6 +59,7 @@ INTEGRATION = (
 )
 # What integrations of synchronous frameworks share, as the ASGI ones share integrations.asgi.
 SYNC = ("integrations.exchange_sync", "integrations.environ")
+EXTENSION = ("integrations.commands", "integrations.extension", "integrations.permanent")
 
 # From inner to outer. The longest matching row counts. "" is strongroom/__init__.py alone.
 LAYERS = (
@@ -81,6 +82,7 @@ LAYERS = (
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
     Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
+    Layer("stores.moving", ours=STORE),
     Layer("stores.pausing", ours=STORE),
     Layer("stores.near_cache", ours=(*STORE, "stores.pausing")),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
@@ -126,11 +128,19 @@ LAYERS = (
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
     Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
+    # What the extensions of Flask and Quart share, neither of which they name.
+    Layer("integrations.commands", ours=INTEGRATION, theirs=("click",), lazily=("cli",)),
+    Layer("integrations.extension", ours=INTEGRATION),
+    Layer("integrations.permanent", ours=INTEGRATION),
     Layer(
         "integrations.flask",
-        ours=(*INTEGRATION, *SYNC),
-        theirs=("click", "flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
-        lazily=("cli",),
+        ours=(*INTEGRATION, *SYNC, *EXTENSION),
+        theirs=("flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
+    ),
+    Layer(
+        "integrations.quart",
+        ours=(*INTEGRATION, *EXTENSION, "integrations.asgi", "integrations.watching"),
+        theirs=("markupsafe", "quart", "werkzeug"),
     ),
     # Its asynchronous half shares what ASGI integrations share.
     Layer(

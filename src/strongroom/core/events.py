@@ -131,6 +131,18 @@ class RememberedLoginEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDisowned(Event):
+    """The owner said "this was not me" of a device: all that it had ended, and it is unknown again
+    (not in OWASP's list)."""
+
+    name = "device_disowned"
+    severity = "warning"
+    device_id: str
+    ended: int = 0
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SteppedUp(Event):
     """A fresh or further factor was proved within a session (not in OWASP's list)."""
 

@@ -16,7 +16,7 @@ from strongroom.core.adoption import Adoption
 from strongroom.core.answers import Answer, answer
 from strongroom.core.errors import OvertakenError, StoreError, StrongroomError, UsageError
 from strongroom.core.events import EventSink
-from strongroom.core.exchange import RequestFacts
+from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Visit
@@ -112,9 +112,9 @@ class SessionMiddleware:
         try:
             visit = await self.manager.open(facts)
         except StrongroomError as error:
-            await self._answer_instead(error, facts, send)
+            await self._without_session(error, facts, scope, receive, send)
             return
-        exchange = Exchange(self, visit, facts, receive, send)
+        exchange = self._exchange(visit, facts, receive, send)
         scope[_MARK] = visit
         scope["session"] = exchange.session
         try:
@@ -122,10 +122,21 @@ class SessionMiddleware:
         finally:
             await self.manager.finish(visit)
 
-    async def _answer_instead(
-        self, error: StrongroomError, facts: RequestFacts, send: Send
+    def _exchange(
+        self, visit: Visit, facts: RequestFacts, receive: Receive, send: Send
+    ) -> Exchange:
+        return Exchange(self, visit, facts, receive, send)
+
+    async def _without_session(
+        self,
+        error: StrongroomError,
+        facts: RequestFacts,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Nothing was opened, so there is nothing to close: tell the client, or fail loudly."""
+        del scope, receive
         told = answer(error, facts, self.manager.policy)
         if told is None:
             raise error
@@ -134,6 +145,8 @@ class SessionMiddleware:
 
 class Exchange:
     """One request and its response, between the server and the application."""
+
+    session_type: type[Session] = Session
 
     def __init__(
         self,
@@ -151,7 +164,7 @@ class Exchange:
         self.receive = receive
         self.send = send
         self.runner = AsyncRunner(self.manager.store, asyncio.get_running_loop())
-        self.session = Session(visit, self.runner)
+        self.session: Session = self.session_type(visit, self.runner)
         self.started = False
 
     async def run(self, scope: Scope) -> None:
@@ -204,7 +217,7 @@ class Exchange:
 
     async def _start(self, message: Message) -> Message:
         self.runner.check()
-        edits = await self.manager.close(self.visit, message["status"])
+        edits = await self._close(message["status"])
         self.started = True
         # ASGI allows any iterable, and it is looked at twice.
         headers = list(message.get("headers", ()))
@@ -213,6 +226,10 @@ class Exchange:
         message = {**message, "headers": edits.apply(headers) if edits else headers}
         self._follow_stream(message)
         return message
+
+    async def _close(self, status: int) -> ResponseEdits:
+        """One commit -> what the response must carry (F1)."""
+        return await self.manager.close(self.visit, status)
 
     def _follow_stream(self, message: Message) -> None:
         """A stream of server-sent events ends with its session (P16)."""
@@ -238,7 +255,7 @@ class Exchange:
         """
         if not self.facts.websocket:
             try:
-                edits = await self.manager.close(self.visit, 500 if failed else told.status)
+                edits = await self._close(500 if failed else told.status)
                 told = Answer(told.status, edits.apply(told.headers), told.body)
             except StrongroomError:
                 _log.exception("A refusal could not carry the session's cookies")
@@ -248,10 +265,11 @@ class Exchange:
 
 async def _refuse_to_start(error: StrongroomError, kind: str, receive: Receive, send: Send) -> None:
     """The settings cannot work: the server is told at start-up, and every request after it."""
-    if kind != "lifespan":
-        raise error
-    await receive()
     _log.error("%s", error)
+    if kind != "lifespan":
+        # Without the frames of the requests before, which every raising would add to.
+        raise error.with_traceback(None)
+    await receive()
     await send({"type": "lifespan.startup.failed", "message": str(error)})
 
 

@@ -62,7 +62,7 @@ class Watch:
             try:
                 await app(
                     scope,
-                    _receive_until(ended, receive, gone),
+                    receive_until(ended, receive, gone),
                     _send_until(ended, send, last, closing),
                 )
             finally:
@@ -84,7 +84,7 @@ class Watch:
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(over)
-        return _receive_until(ended, receive, {"type": "http.disconnect"}), _cut(ended, send)
+        return receive_until(ended, receive, {"type": "http.disconnect"}), _cut(ended, send)
 
     @contextlib.contextmanager
     def _watching(self, visit: Visit) -> Any:
@@ -155,7 +155,7 @@ def _id(visit: Visit) -> bytes:
     return b"" if visit.token is None else visit.token.session_id
 
 
-def _receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Receive:
+def receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Receive:
     """As `receive`, but the session's end looks like the client's departure."""
 
     async def receiving() -> Message:

@@ -11,7 +11,7 @@ import flask
 from flask import current_app
 from werkzeug.local import LocalProxy
 
-from strongroom.core.errors import ConfigurationError
+from strongroom.integrations.extension import missing
 from strongroom.privilege import Factors
 
 from .interface import FlaskSession, Unopened
@@ -32,11 +32,7 @@ def find_session() -> FlaskSession:
         return found
     if isinstance(found, Unopened):
         raise found.error
-    raise ConfigurationError(
-        "This application has no Strongroom session.",
-        why="Its sessions come from Flask itself or from another extension.",
-        hint="Create the extension last: Strongroom(app, store=..., keys=...), or init_app(app).",
-    )
+    raise missing("session")
 
 
 current_session = cast(FlaskSession, LocalProxy(find_session))
