@@ -30,6 +30,8 @@ ENDED = {
     EndReason.STORE_RESET: "the bank signed everybody out",
     EndReason.REDEEMED: "it was handed over to another device",
     EndReason.SIGNAL: "something about its use looked wrong",
+    EndReason.USED: "what was approved is done",
+    EndReason.VOIDED: "something else was asked for than what was approved",
 }
 """Why a session ended, as the end of a sentence that begins with "Ended:"."""
 
@@ -80,6 +82,8 @@ NOTED = {
 
 NOT_TOLD = {
     "application",
+    "authz_approval_asked",
+    "authz_approval_used",
     "authz_fail",
     "crypt_decrypt_fail",
     "session_all_ended",
