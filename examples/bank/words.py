@@ -10,7 +10,12 @@ from typing import Any
 
 from strongroom import EndReason
 
-FACTORS = {"pwd": "password", "otp": "one-time code", "hwk": "security key", "swk": "passkey"}
+FACTORS = {
+    "pwd": "password",
+    "otp": "one-time code",
+    "swk": "passkey",
+    "mfa": "finger, face or PIN",
+}
 """RFC 8176 values that people may meet here."""
 
 ENDED = {
@@ -76,7 +81,11 @@ HAPPENED = {
 
 NOTED = {
     "email_changed": "You changed your e-mail address",
+    "factor_added": "A second factor was added",
+    "factor_removed": "A second factor was removed",
     "money_moved": "You moved money",
+    "recovery_code_used": "A recovery code was used",
+    "recovery_codes_made": "New recovery codes were made",
 }
 """What the bank itself notes in the history, with `session.note`."""
 
@@ -124,6 +133,8 @@ def tell(event: Mapping[str, Any], devices: Mapping[str, str]) -> Told | None:
     what it runs on.
     """
     what = HAPPENED.get(event["event"]) or NOTED.get(event.get("what", ""))
+    if event.get("pending"):
+        what = "Your password was entered"
     if what is None:
         return None
     device = event.get("device") or devices.get(event.get("session_id", ""))
