@@ -98,6 +98,28 @@ EXPLANATIONS: dict[str, Explanation] = {
         "Ordinary use: the sign-in was too long ago for this page.",
         NOTHING_TO_DO,
     ),
+    "authz_approval_asked": Explanation(
+        "A transaction waits for its owner to approve it, with a factor proved for it.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
+    "authz_approval_given": Explanation(
+        "Factors were proved for one transaction, and count for nothing else.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
+    "authz_approval_used": Explanation(
+        "An approved transaction was carried out. Its approval is used up.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
+    "authz_approval_refused": Explanation(
+        "An approval was presented that is worth nothing, and nothing was done; `reason` says why: "
+        "used, too_old, changed, another_session, unknown, ended, session_has_ended, altered.",
+        "A form that was sent twice; a page that was left open for longer than an approval lives.",
+        "After altered, find out who writes to the store. After changed or another_session, "
+        "somebody tried what was not approved: strongroom sessions history SUBJECT",
+    ),
     "authn_password_change": Explanation(
         "A password or another factor was changed; the other sessions ended.",
         "The owner changed it.",
