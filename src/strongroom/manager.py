@@ -46,7 +46,7 @@ from .following import Following
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Session
-from .stores.base import AsyncStore, Near, Store
+from .stores.base import AsyncStore, Near, NearStats, Store
 from .telemetry.logging import LoggingSink
 from .telemetry.spikes import SpikeSink
 
@@ -256,6 +256,10 @@ class SessionManager(_Manager):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
+
     def start(self) -> None:
         """Open the store, check that it belongs to these keys, and compare the clocks."""
         self.store.open(self.store_identity)
@@ -419,6 +423,10 @@ class AsyncSessionManager(_Manager):
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
 
     async def start(self) -> None:
         """Open the store, check that it belongs to these keys, begin to sweep. Twice is a no-op."""

@@ -1,4 +1,4 @@
-"""The memory store, broken in thirty-four ways, for the contract suite to find."""
+"""The memory store, broken in thirty-five ways, for the contract suite to find."""
 
 from __future__ import annotations
 
@@ -231,6 +231,16 @@ class SweepsEpochs(Broken):
         return super().sweep(replace(op, epochs_before=2**62))
 
 
+class CountsEpochsFromTheFirst(Broken):
+    """An epoch's time runs from when it was first replaced."""
+
+    def end_subject(self, op: EndSubject) -> tuple[Found, ...]:
+        _, first = self._epochs.get(op.subject_key, (b"", op.at))
+        ended = super().end_subject(op)
+        self._epochs[op.subject_key] = (op.new_epoch, first)
+        return ended
+
+
 class HidesTheStoreEpoch(Broken):
     """The end of all sessions is not told with the records that are read."""
 
@@ -434,6 +444,7 @@ SEEN_BY = {
     DecidesExpiry: "test_an_inserted_record_is_found_as_it_was",
     SweepsEverything: "test_a_sweep_takes_no_more_than_its_limit",
     SweepsTooEarly: "test_a_sweep_takes_what_is_due_and_nothing_else",
+    CountsEpochsFromTheFirst: "test_an_epoch_is_kept_as_long_as_a_sign_in_may_be_under_way",
     SweepsEpochs: "test_an_epoch_outlives_its_sessions",
     HidesTheStoreEpoch: "test_everybody_can_be_signed_out_at_once",
     HistoryGrows: "test_a_history_keeps_its_newest_entries",

@@ -37,10 +37,10 @@ from strongroom.core.ops import (
     Touch,
     Watch,
 )
-from strongroom.stores.base import AsyncStore, AsyncWatchable
+from strongroom.stores.base import AsyncStore, AsyncWatchable, NearStats
 from strongroom.stores.pausing import Pauses
 
-from .cache import DEFAULTS, Cache, Fill, Limits, Listener, Stats
+from .cache import DEFAULTS, Cache, Fill, Limits, Listener
 from .watcher import (
     begin_anew_after_fork,
     cannot_watch,
@@ -99,7 +99,7 @@ class AsyncNearCache:
         """How much is kept, and how old an answer may be."""
         return self._cache.limits
 
-    def stats(self) -> Stats:
+    def stats(self) -> NearStats:
         """What the cache holds, and whether its channel lives."""
         return self._cache.stats(time.monotonic())
 

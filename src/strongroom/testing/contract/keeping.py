@@ -21,9 +21,18 @@ from strongroom.core.ops import (
     ReadHistory,
     Sweep,
 )
+from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import NO_EPOCH, NO_SUBJECT, EndReason, Record
 from strongroom.testing.clock import START
-from strongroom.testing.records import KEEP, a_record, a_subject_key, a_touch, an_end, an_entry
+from strongroom.testing.records import (
+    KEEP,
+    MINUTE,
+    a_record,
+    a_subject_key,
+    a_touch,
+    an_end,
+    an_entry,
+)
 
 from .changing import every_change
 from .harness import Harness, eventually
@@ -206,6 +215,21 @@ class Keeping(Harness):
         eventually(lambda: self.store.find(Find(record.session_id)) is None, "it is forgotten")
         assert self.store.read_epoch(ReadEpoch(key)).subject == b"\x05" * 8
         late = self.store.insert(Insert(a_record(), START, epoch=NO_EPOCH))
+        assert late.refusal is InsertRefusal.EPOCH
+
+    def test_an_epoch_is_kept_as_long_as_a_sign_in_may_be_under_way(self) -> None:
+        """For `EPOCHS_KEPT` from its last change, not from its first (E2, P15)."""
+        key, again = a_subject_key("alice"), START + 10 * MINUTE
+        for at, epoch in ((START, b"\x05" * 8), (again, b"\x06" * 8)):
+            self.store.end_subject(
+                EndSubject(key, self.entropy(8), EndReason.EVERYWHERE, at, at, epoch)
+            )
+            if self.forgets_by_itself:
+                assert self.epoch_lasts(self.store, key) > ms(EPOCHS_KEPT) - MINUTE
+        last = again + ms(EPOCHS_KEPT)
+        self.store.sweep(Sweep(last, limit=100, epochs_before=last - ms(EPOCHS_KEPT)))
+        assert self.store.read_epoch(ReadEpoch(key)).subject == b"\x06" * 8
+        late = self.store.insert(Insert(a_record(), START, epoch=b"\x05" * 8))
         assert late.refusal is InsertRefusal.EPOCH
 
     def test_an_old_epoch_may_be_forgotten(self) -> None:
