@@ -68,7 +68,7 @@ def create_app(
         another = partial(create_app, policy=policy, sinks=(), hasher=hasher)
         stage = Stage(app, data_dir, accounts, manager, keys, another)
         app.include_router(attacker.router)
-    app.state.bank = Bank(accounts, Passwords(hasher), clock, stage)
+    app.state.bank = Bank(accounts, Passwords(hasher), clock, stage, policy.remember_for)
     app.add_exception_handler(HTTPException, _not_here)
     app.add_middleware(SessionMiddleware, manager=manager)
     app.add_middleware(SecurityHeaders, https=not policy.development)

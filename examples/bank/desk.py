@@ -50,6 +50,8 @@ class Bank:
     clock: Callable[[], int]
     stage: Stage | None
     """Where attacks are played: with the development policy only."""
+    remembers: timedelta | None
+    """How long a browser can be remembered; None where the policy has no persistent logins."""
 
 
 class Desk:
@@ -58,7 +60,7 @@ class Desk:
     def __init__(self, request: Request, session: CurrentSession) -> None:
         bank: Bank = request.app.state.bank
         self.accounts, self.passwords, self.clock = bank.accounts, bank.passwords, bank.clock
-        self.stage = bank.stage
+        self.stage, self.remembers = bank.stage, bank.remembers
         self._request = request
         self._session = session
 
@@ -89,16 +91,21 @@ async def current_account(session: CurrentSession, desk: AtDesk) -> Account:
     if account is None:
         await session.sign_out()
         raise SignInRequired("This account is not kept here any more.")
+    if "name" not in session:  # A remembered browser came back, with a session of its own.
+        introduce(session, account)
     return account
 
 
 CurrentAccount = Annotated[Account, Depends(current_account)]
 
+SignedInToday = Depends(require_recent_sign_in(max_age=timedelta(hours=12)))
+"""For routes that move money: a browser that was only remembered is asked for the password."""
+
 RecentSignIn = Depends(require_recent_sign_in(max_age=RECENT))
 """For routes that change how one signs in, or that end other sessions (ASVS 7.5.1, 7.5.2)."""
 
 
-def remember(session: Session, account: Account) -> None:
+def introduce(session: Session, account: Account) -> None:
     """What pages say of whoever is signed in, so that it costs no look at the accounts."""
     session["name"] = account.name
     session["username"] = account.username

@@ -55,6 +55,7 @@ HAPPENED = {
     "authn_remember_ended": "A browser was forgotten",
     "session_signal": "Something looked unusual",
     "authn_step_up": "You confirmed that it was you",
+    "authn_step_down": "You asked to be asked again before anything sensitive",
     "authn_password_change": "You changed your password",
     "authn_token_reuse": "An old key of a session was used, so the session was ended",
     "session_logout": "You signed out",

@@ -39,8 +39,10 @@ class Layer:
 STORE = ("core", "stores.base")
 # An integration hands facts to the flows and puts the answer back: it knows no store and no key.
 INTEGRATION = (
+    "actions",
     "following",
     "manager",
+    "privilege",
     "running",
     "session",
     "setup",
@@ -64,9 +66,11 @@ LAYERS = (
     Layer("", lazily=ANYTHING),
     Layer("core"),
     Layer("drive", ours=("core", "stores.base")),
-    Layer("session", ours=("core", "drive")),
+    Layer("actions", ours=("core",)),
+    Layer("privilege", ours=("actions", "core")),
+    Layer("session", ours=("actions", "core", "privilege")),
     Layer("following", ours=("core", "stores.base", "stores.pausing")),
-    Layer("running", ours=("core", "drive", "session", "stores.base")),
+    Layer("running", ours=("actions", "core", "drive", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
     Layer("places", ours=("core",), theirs=("maxminddb",)),
@@ -78,12 +82,14 @@ LAYERS = (
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
     Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
+    Layer("stores.moving", ours=STORE),
     Layer("stores.pausing", ours=STORE),
     Layer("stores.near_cache", ours=(*STORE, "stores.pausing")),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
     Layer(
         "manager",
         ours=(
+            "actions",
             "core",
             "drive",
             "following",

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from examples.bank.accounts import NotEnoughMoney
-from examples.bank.desk import AtDesk, CurrentAccount
+from examples.bank.desk import AtDesk, CurrentAccount, SignedInToday
 from examples.bank.forms import Filled, Text
 from examples.bank.words import euros
 from strongroom.integrations.fastapi import CurrentSession
@@ -26,14 +26,14 @@ async def account_page(desk: AtDesk, account: CurrentAccount) -> Response:
     )
 
 
-@router.get("/move")
+@router.get("/move", dependencies=[SignedInToday])
 async def move_page(desk: AtDesk, account: CurrentAccount) -> Response:
     form = Filled(to="", amount="", note="", reference=secrets.token_hex(8))
     balance = await desk.accounts.balance(account.id)
     return desk.page("move.html", form=form, balance=balance)
 
 
-@router.post("/move")
+@router.post("/move", dependencies=[SignedInToday])
 async def move(
     desk: AtDesk,
     session: CurrentSession,

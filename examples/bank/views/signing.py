@@ -9,11 +9,11 @@ from fastapi import APIRouter, Depends, Form, Query
 from starlette.responses import Response
 
 from examples.bank.accounts import UsernameTaken
-from examples.bank.desk import AtDesk, CurrentAccount, remember
+from examples.bank.desk import AtDesk, CurrentAccount, current_account, introduce
 from examples.bank.forms import Filled, Text
 from examples.bank.passwords import WrongPassword
 from examples.bank.words import ENDED_HERE
-from strongroom.integrations.fastapi import CurrentSession, require_sign_in, safe_next
+from strongroom.integrations.fastapi import CurrentSession, safe_next
 
 HOME = "/account"
 CONFIRM = "/confirm"
@@ -38,7 +38,8 @@ async def sign_in_page(desk: AtDesk, session: CurrentSession, way_on: WayOn = HO
     if session.is_authenticated:
         return desk.go(way_on)
     ended = ENDED_HERE.get(session.ended_because) if session.ended_because else None
-    return desk.page("sign_in.html", form=Filled(username=""), next=way_on, ended=ended)
+    form = Filled(username="", stay="")
+    return desk.page("sign_in.html", form=form, next=way_on, ended=ended, remembers=desk.remembers)
 
 
 @router.post("/sign-in")
@@ -47,23 +48,25 @@ async def sign_in(
     session: CurrentSession,
     username: Text = "",
     password: Text = "",
+    stay: Text = "",
     way_on: PostedWayOn = HOME,
 ) -> Response:
-    form = Filled(username=username)
+    """With `stay`, this browser is remembered where the policy allows it."""
+    form = Filled(username=username, stay=stay)
     way_on = safe_next(way_on, HOME)
     found = await desk.accounts.named(form.values["username"].lower())
     try:
         async with session.authenticating(found.id if found else None):
             account = await desk.passwords.check(found, password)
-            await session.sign_in(account.id)
+            await session.sign_in(account.id, remember=bool(stay and desk.remembers))
     except WrongPassword:
         form.refuse("password", "Username and password do not belong together. Try again.")
-        return desk.page("sign_in.html", 422, form=form, next=way_on)
-    remember(session, account)
+        return desk.page("sign_in.html", 422, form=form, next=way_on, remembers=desk.remembers)
+    introduce(session, account)
     return desk.go(way_on)
 
 
-@router.get(CONFIRM, dependencies=[Depends(require_sign_in)])
+@router.get(CONFIRM, dependencies=[Depends(current_account)])
 async def confirm_page(desk: AtDesk, way_on: WayOn = HOME) -> Response:
     """Strongroom sends people here whose sign-in is too long ago (the policy's step_up_path)."""
     return desk.page("confirm.html", form=Filled(), next=safe_next(way_on, HOME))
@@ -123,7 +126,7 @@ async def sign_up(
         None, account.id, WELCOME_CENTS, "Welcome", at=desk.clock(), reference=secrets.token_hex(8)
     )
     await session.sign_in(account.id)
-    remember(session, account)
+    introduce(session, account)
     return desk.go(HOME, f"Welcome, {account.name}. A small gift is in your account.")
 
 

@@ -14,7 +14,20 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import audit, bench, doctor, explain, init, keys, policy, sessions, store, subject, watch
+from . import (
+    audit,
+    bench,
+    devices,
+    doctor,
+    explain,
+    init,
+    keys,
+    policy,
+    sessions,
+    store,
+    subject,
+    watch,
+)
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
@@ -22,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     *init.COMMANDS,
     *keys.COMMANDS,
     *sessions.COMMANDS,
+    *devices.COMMANDS,
     *subject.COMMANDS,
     *policy.COMMANDS,
     *store.COMMANDS,
@@ -35,6 +49,7 @@ GROUPS = {
     "init": "the first two minutes of an application",
     "keys": "what sessions are issued under",
     "sessions": "who is signed in, and ending it",
+    "devices": "a user's devices, and what each one has",
     "subject": "what is kept of one person",
     "policy": "the limits in force",
     "store": "where sessions are kept",

@@ -36,6 +36,8 @@ LIMITS: Mapping[str, str] = {
     "pending_absolute": "absolute timeout between password and second factor",
     "hand_over_lifetime": "how long a hand-over code works, once",
     "remember_for": "how long a browser is remembered that asked for it",
+    "know_devices_for": "how long a browser keeps its device id, from a sign-in",
+    "devices_need_consent": "it gets one only where the visitor agreed",
     "max_sessions": "signed-in sessions of one account",
     "at_limit": "what gives way when there would be more",
     "max_data": "bytes that an application may keep in a session",

@@ -131,11 +131,30 @@ class RememberedLoginEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDisowned(Event):
+    """The owner said "this was not me" of a device: all that it had ended, and it is unknown again
+    (not in OWASP's list)."""
+
+    name = "device_disowned"
+    severity = "warning"
+    device_id: str
+    ended: int = 0
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SteppedUp(Event):
     """A fresh or further factor was proved within a session (not in OWASP's list)."""
 
     name = "authn_step_up"
     factors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteppedDown(Event):
+    """Whoever is signed in closed their privileged window (not in OWASP's list)."""
+
+    name = "authn_step_down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,9 +72,20 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The owner signed out, changed the password, or ended it from the list of devices.",
         "If the reason is token_reuse, see: strongroom explain authn_token_reuse",
     ),
+    "device_disowned": Explanation(
+        'Somebody said "this was not me" of a device: its sessions and persistent logins ended, '
+        "and it is new again at its next sign-in; `by` says who.",
+        "An owner who does not recognise an own device by its label or its place.",
+        "Whoever signed in there knew the password: have it changed, and look at what was done.",
+    ),
     "authn_step_up": Explanation(
         "A factor was proved again, or a further one, within a session.",
         "Ordinary use of a sensitive page.",
+        NOTHING_TO_DO,
+    ),
+    "authn_step_down": Explanation(
+        "Somebody who had proved a factor said that they were done: sensitive pages ask anew.",
+        "Ordinary use.",
         NOTHING_TO_DO,
     ),
     "authz_fail": Explanation(

@@ -112,6 +112,8 @@ class SessionPolicy:
     pending_absolute: timedelta = 10 * MINUTE
     hand_over_lifetime: timedelta = MINUTE
     remember_for: timedelta | None = 30 * DAY
+    know_devices_for: timedelta | None = 180 * DAY
+    devices_need_consent: bool = True
 
     max_data: int = 64 * 1024
     max_anonymous_data: int = 4 * 1024
@@ -420,6 +422,12 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
             and not timedelta(seconds=1) <= policy.remember_for <= REMEMBER_AT_MOST,
             "remember_for must be between a second and 400 days, which is as long as a browser "
             "keeps a cookie; None switches persistent logins off.",
+        ),
+        (
+            policy.know_devices_for is not None
+            and not timedelta(seconds=1) <= policy.know_devices_for <= REMEMBER_AT_MOST,
+            "know_devices_for must be between a second and 400 days, which is as long as a browser "
+            "keeps a cookie; None gives no browser an id.",
         ),
         (policy.max_sessions < 1, "max_sessions must be at least 1."),
         (policy.max_data < 1 or policy.max_anonymous_data < 1, "data limits must be positive."),

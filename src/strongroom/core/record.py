@@ -265,7 +265,9 @@ class Identity:
 
     `extra` keeps fields that a newer release wrote. `epoch` is the subject's when the sign-in
     began; a pending session carries it to its completion (P15). `linked_to` is the session that
-    handed this one over, `login` the persistent login that both end with.
+    handed this one over, `login` the persistent login that both end with. `device_id` is the
+    reference of the device cookie, empty where there was none. What was proved up to `closed_at`
+    is not recent any more: its owner said so.
     """
 
     kind: Kind
@@ -280,6 +282,8 @@ class Identity:
     linked_to: bytes | None = None
     circumstances: Circumstances = NOTHING_KNOWN
     login: LoginLink | None = None
+    device_id: str = ""
+    closed_at: int = NEVER
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -307,8 +311,12 @@ def seal_identity(
         "l": identity.linked_to,
         "w": identity.circumstances.as_list(),
     }
+    if identity.closed_at:
+        fields["f"] = identity.closed_at
     if identity.login is not None:
         fields["r"] = [identity.login.login_id, identity.login.generation]
+    if identity.device_id:
+        fields["i"] = bytes.fromhex(identity.device_id)
     bound = keys.binds["identity"] + session_id
     return sealer.seal(keys.envelope[keys.issuing], codec.encode(fields), bound)
 
@@ -341,7 +349,7 @@ def open_identity(
     return identity
 
 
-_KNOWN = frozenset("kcxsedapglrw")
+_KNOWN = frozenset("kcxsedapglrwif")
 
 
 def _identity(decoded: Any) -> Identity:
@@ -358,6 +366,8 @@ def _identity(decoded: Any) -> Identity:
         linked_to=decoded["l"],
         circumstances=Circumstances.of_list(decoded.get("w")),
         login=LoginLink(*decoded["r"]) if "r" in decoded else None,
+        device_id=decoded["i"].hex() if "i" in decoded else "",
+        closed_at=decoded.get("f", NEVER),
         extra={name: value for name, value in decoded.items() if name not in _KNOWN},
     )
 

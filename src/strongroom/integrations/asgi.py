@@ -265,10 +265,11 @@ class Exchange:
 
 async def _refuse_to_start(error: StrongroomError, kind: str, receive: Receive, send: Send) -> None:
     """The settings cannot work: the server is told at start-up, and every request after it."""
-    if kind != "lifespan":
-        raise error
-    await receive()
     _log.error("%s", error)
+    if kind != "lifespan":
+        # Without the frames of the requests before, which every raising would add to.
+        raise error.with_traceback(None)
+    await receive()
     await send({"type": "lifespan.startup.failed", "message": str(error)})
 
 

@@ -6,9 +6,10 @@ are the policy's (P9), and a visitor who did nothing gets no session by it (P24)
 
 from __future__ import annotations
 
+from strongroom.actions import Runner
 from strongroom.core.exchange import ResponseEdits
 from strongroom.core.visit import Visit
-from strongroom.session import Runner, Session
+from strongroom.session import Session
 
 __all__ = ["PERMANENT", "PermanentSession", "prolong"]
 

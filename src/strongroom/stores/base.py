@@ -36,13 +36,22 @@ whomever it was made, and every replacement of the store-wide epoch, in order, o
 their proof of life. A channel that is lost, or may have lost something, raises `StoreUnavailable`
 out of `watch`; it never goes on in silence.
 
+**Moving** is for stores that can be read through and filled (`Movable`), past all ops. What is
+being filled is no application's yet: it bears another identity until it is handed over, so `open`
+refuses it, and after that nothing more is written into it.
+
 `strongroom.testing.contract` proves a store against this page, races included.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, runtime_checkable
 
+from strongroom.core.errors import StoreMismatch
 from strongroom.core.ops import (
     Append,
     End,
@@ -152,3 +161,97 @@ class Near(Protocol):
     def keep_within(self, max_staleness: float) -> None:
         """No answer may be older than this many seconds. Called before the store is opened."""
         ...
+
+
+class Kept(Enum):
+    """What a store keeps, and what it is kept under: a session id, or a subject's key."""
+
+    SESSIONS = "sessions"
+    EPOCHS = "epochs"
+    HISTORIES = "histories"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEpoch:
+    """A subject's epoch. Some stores know only roughly when it was replaced."""
+
+    epoch: bytes
+    replaced_at: int = field(compare=False)
+
+
+class Contents(Protocol):
+    """All that an open store keeps, past its ops: to be moved to another store, and for nothing
+    else. The values are `Record`, `KeptEpoch`, and a tuple of `HistoryEntry`, newest first.
+
+    Any thread may call any method.
+    """
+
+    def size(self) -> int:
+        """About how many things there are to look through, for whoever shows progress."""
+        ...
+
+    def keys(self, kept: Kept) -> Iterator[list[bytes]]:
+        """Everything's keys, in batches. Each that is there all the while comes at least once."""
+        ...
+
+    def read(self, kept: Kept, keys: Iterable[bytes], now: int) -> dict[bytes, Any]:
+        """The values that are there; None is one that cannot be read."""
+        ...
+
+    def write(self, kept: Kept, values: Mapping[bytes, Any], now: int) -> None:
+        """Put the values in the place of what is there, each with its index.
+
+        Raises:
+            StoreMismatch: the store is not being filled any more; nothing was written.
+        """
+        ...
+
+    def remove(self, kept: Kept, keys: Iterable[bytes]) -> None:
+        """Take these out. Raises as `write` does."""
+        ...
+
+    def hand_over(self, store_identity: bytes) -> None:
+        """Let applications open the store, durably. Raises as `write` does."""
+        ...
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A store whose contents can be moved: `strongroom store copy`."""
+
+    def contents(self) -> Contents:
+        """All that this open store keeps."""
+        ...
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open a store that is empty, or that was being filled before, to be filled.
+
+        Raises:
+            StoreMismatch: it is an application's.
+            StoreUnavailable: it cannot be reached or written.
+        """
+        ...
+
+
+def being_filled(store_identity: bytes) -> bytes:
+    """The identity that a store bears until everything is in it."""
+    made = hashlib.blake2b(store_identity, digest_size=16, person=b"being filled")
+    return made.digest()
+
+
+def still_being_filled(what: str) -> StoreMismatch:
+    """An application opens a store in which not everything is yet."""
+    return StoreMismatch(
+        f"{what} is still being filled from another store.",
+        why="Whose session is not in it yet would be signed out.",
+        hint="Let 'strongroom store copy' come to its end; it may be run again.",
+    )
+
+
+def not_being_filled(what: str) -> StoreMismatch:
+    """Somebody would fill a store that applications open."""
+    return StoreMismatch(
+        f"{what} is not being filled any more: somebody handed it over meanwhile.",
+        why="What an application does in it must not be written over. Nothing was.",
+        hint="Run one 'strongroom store copy' into a store at a time.",
+    )

@@ -11,7 +11,9 @@ One module for each thing that people do:
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
+    stepping   whether a session is enough for what is asked; closing its privileged window
     signalling what looks wrong at a sign-in and in use, and what follows
+    devices    where a subject signs in, and "this was not me"
     exporting  everything that is kept of one person
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
@@ -26,6 +28,7 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 from .adopting import adopt, left_behind, old_cookie
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
+from .devices import devices_of, end_device
 from .exporting import export_subject
 from .guarding import (
     cross_site,
@@ -58,6 +61,7 @@ from .remembering import may_reopen
 from .resuming import resume
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
+from .stepping import end_privilege, judge_step_up, step_up_required
 from .verifying import verify
 
 __all__ = [
@@ -78,11 +82,14 @@ __all__ = [
     "cross_site_judged",
     "cross_site_with",
     "cycle",
+    "devices_of",
     "elevate",
     "end_by_id",
+    "end_device",
     "end_early",
     "end_everybody",
     "end_others",
+    "end_privilege",
     "end_session",
     "end_subject",
     "enter_session",
@@ -91,6 +98,7 @@ __all__ = [
     "hand_over",
     "history",
     "is_live",
+    "judge_step_up",
     "keep_history",
     "left_behind",
     "logins_of",
@@ -108,6 +116,7 @@ __all__ = [
     "sessions_of",
     "sign_in",
     "sign_out",
+    "step_up_required",
     "still_lives",
     "sweep",
     "verify",

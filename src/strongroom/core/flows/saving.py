@@ -213,6 +213,7 @@ def new_record(
         linked_to=linked_to,
         circumstances=circumstances,
         login=login,
+        device_id="" if subject is None else visit.device_reference(subject),
     )
     idle_deadline = min(now + idle, identity.absolute_deadline)
     header = Header(

@@ -15,13 +15,14 @@ from quart.sessions import NullSession, SessionInterface, SessionMixin
 from quart.wrappers.base import BaseRequestWebsocket
 from werkzeug.datastructures import Headers
 
+from strongroom.actions import Runner
 from strongroom.core.errors import CsrfRefused, StrongroomError
 from strongroom.core.visit import Visit
 from strongroom.integrations.asgi import facts_of
 from strongroom.integrations.permanent import PermanentSession, prolong
 from strongroom.manager import AsyncSessionManager, runner_of, visit_of
 from strongroom.running import AsyncRunner
-from strongroom.session import Runner, Session
+from strongroom.session import Session
 
 EXCHANGE = "strongroom.exchange"
 UNOPENED = "strongroom.unopened"

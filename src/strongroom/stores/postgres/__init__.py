@@ -54,9 +54,11 @@ from strongroom.core.ops import (
     Touch,
     Watch,
 )
+from strongroom.stores.base import being_filled
 
 from . import faults, preparing, sweeping, watching, work
 from .connections import AsyncLines, Lines, Make, acarry_out, carry_out
+from .contents import PostgresContents
 from .settings import Settings
 from .statements import CLOCK, Statements, statements
 
@@ -74,6 +76,7 @@ class PostgresStore:
         self.settings = settings
         self._sql = statements(settings.schema)
         self._lines: Lines | None = None
+        self._identity = b""
         self._process = 0
         self._forking = threading.Lock()
         self._forsaken: list[Lines] = []
@@ -99,6 +102,7 @@ class PostgresStore:
             lines.close()
             raise
         self._lines, self._process = lines, os.getpid()
+        self._identity = store_identity
 
     def close(self) -> None:
         """Close all connections."""
@@ -118,6 +122,19 @@ class PostgresStore:
             )
         finally:
             lines.close()
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open tables that are new, or were being filled before. See `stores.base.Movable`."""
+        self.open(being_filled(store_identity))
+
+    def contents(self) -> PostgresContents:
+        """All that the tables keep."""
+        self._connected()
+
+        def run(body: Callable[[], work.Work[R]]) -> R:
+            return self._connected().run(lambda _again: body(), SWEEPING_SECONDS)
+
+        return PostgresContents(self.settings.schema, self._identity, run)
 
     def find(self, op: Find) -> Found | None:
         """Read one record, and the store's epoch with it, from the primary."""

@@ -45,9 +45,11 @@ from strongroom.core.ops import (
     Sweep,
     Touch,
 )
+from strongroom.stores.base import being_filled
 
 from . import faults, rows
 from .connection import Connection, SessionFile
+from .contents import SQLiteContents
 from .lines import Lines
 from .sweeping import sweep
 
@@ -165,6 +167,17 @@ class SQLiteStore:
         """No clock of its own: it lives where its processes live."""
         del op
         return None
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open a file that is new, or was being filled before. See `stores.base.Movable`."""
+        self.open(being_filled(store_identity))
+
+    def contents(self) -> SQLiteContents:
+        """All that the open file keeps."""
+        identity = self._file.identity
+        if identity is None:
+            raise faults.not_open(self._file.path)
+        return SQLiteContents(self._lines, identity)
 
     def _change(self, op: lifecycle.Change, *, durable: bool) -> Outcome:
         return self._lines.write(lambda c: _change(c, op), durable=durable)

@@ -38,6 +38,7 @@ from strongroom.core.ops import (
 
 from . import faults, fitness
 from .body import Body
+from .contents import ValkeyContents
 from .faults import Lost, Refusal
 from .routing import Exchange, Pause, Router, Steps
 from .settings import Address, Settings
@@ -65,6 +66,7 @@ class ValkeyStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._body: Body | None = None
+        self._router = Router(settings)
         self._pool = _Pool(settings)
 
     def __repr__(self) -> str:
@@ -77,8 +79,15 @@ class ValkeyStore:
             StoreMismatch: it belongs to others, or its server is not fit.
             StoreUnavailable: it cannot be reached or written.
         """
+        self._open(store_identity)
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open a prefix that is new, or was being filled before. See `stores.base.Movable`."""
+        self._open(store_identity, fills=True)
+
+    def _open(self, store_identity: bytes, *, fills: bool = False) -> None:
         router = Router(self._settings)
-        body = Body(self._settings, router, store_identity)
+        body = Body(self._settings, router, store_identity, fills=fills)
         self._pool.open()
         try:
             self._pool.run(_opening(body, router))
@@ -86,7 +95,12 @@ class ValkeyStore:
             if self._body is None:
                 self._pool.close()
             raise
-        self._body = body
+        self._body, self._router = body, router
+
+    def contents(self) -> ValkeyContents:
+        """All that is kept under the prefix."""
+        body = self._open_body
+        return ValkeyContents(self._settings, self._router, body, self._pool.run)
 
     def close(self) -> None:
         """Close all connections. Closing twice is a no-op."""
