@@ -416,6 +416,7 @@ class AsyncSessionManager(_Manager):
         self._started = False
         self._starting: asyncio.Lock | None = None
         self._housekeeping: asyncio.Task[None] | None = None
+        self._finishing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> AsyncSessionManager:
         await self.start()
@@ -511,9 +512,19 @@ class AsyncSessionManager(_Manager):
         """After the response: save what was assigned while it was sent, and deliver the events.
 
         A session that began before the response still takes data from a background task or a
-        stream; a WebSocket saves only when it says so.
+        stream; a WebSocket saves only when it says so. A server that cancels what follows a
+        response stops neither.
         """
-        if visit.data.assigned and visit.response_started and visit.record is not None:
+        saves = visit.data.assigned and visit.response_started and visit.record is not None
+        if not saves and not visit.events:
+            return
+        task = asyncio.ensure_future(self._finish(visit, saves=saves))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        await asyncio.shield(task)
+
+    async def _finish(self, visit: Visit, *, saves: bool) -> None:
+        if saves:
             try:
                 await adrive(flows.save(visit, explicit=False), self.store)
             except StrongroomError:

@@ -127,7 +127,11 @@ LAYERS = (
     ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
-    Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
+    Layer(
+        "integrations.aiohttp",
+        ours=(*INTEGRATION, "integrations.watching"),
+        theirs=("aiohttp", "multidict"),
+    ),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
     # What the extensions of Flask and Quart share, neither of which they name.
     Layer("integrations.commands", ours=INTEGRATION, theirs=("click",), lazily=("cli",)),
