@@ -18,6 +18,7 @@ from strongroom.core.ops import (
     End,
     EndAll,
     EndSubject,
+    Erase,
     Find,
     Found,
     Insert,
@@ -393,7 +394,37 @@ class ClosesInSilence(Broken):
             super().watch(op)
 
 
+class ErasesTheLiving(Broken):
+    """Erasing takes live records with it."""
+
+    def erase(self, op: Erase) -> int:
+        for record in self._records_of(op.subject_key):
+            self._drop(record)
+        return super().erase(op)
+
+
+class ErasesRecordsOnly(Broken):
+    """Erasing leaves the history."""
+
+    def erase(self, op: Erase) -> int:
+        kept = self._history.pop(op.subject_key, ())
+        removed = super().erase(op) + len(kept)
+        self._history[op.subject_key] = kept
+        return removed
+
+
+class ErasesTheEpoch(Broken):
+    """Erasing forgets that everything was ended."""
+
+    def erase(self, op: Erase) -> int:
+        self._epochs.pop(op.subject_key, None)
+        return super().erase(op)
+
+
 SEEN_BY = {
+    ErasesTheLiving: "test_what_a_subject_has_left_behind_can_be_erased",
+    ErasesRecordsOnly: "test_what_a_subject_has_left_behind_can_be_erased",
+    ErasesTheEpoch: "test_who_was_erased_stays_out",
     UpsertsOnTouch: "test_ended_is_terminal",
     ForgetsTheEpoch: "test_an_insert_whose_epoch_is_outdated_is_refused",
     KeepsTheEpoch: "test_signing_out_everywhere_replaces_the_epoch",

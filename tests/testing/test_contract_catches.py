@@ -80,7 +80,7 @@ def test_the_random_walk_alone_finds_most_faults() -> None:
     found: set[type[Broken]] = set()
     for mutant in SEEN_BY.keys() - blind:
         case = suite(mutant)()
-        case.walk = 400
+        case.walk = 800
         case.setup_method()
         try:
             getattr(case, walk)()

@@ -12,6 +12,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -200,6 +201,9 @@ class NearCache:
 
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return self.store.read_history(op)
+
+    def erase(self, op: Erase) -> int:
+        return self.store.erase(op)
 
     def sweep(self, op: Sweep) -> int:
         removed = self.store.sweep(op)

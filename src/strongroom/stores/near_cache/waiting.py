@@ -18,6 +18,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -200,6 +201,9 @@ class AsyncNearCache:
 
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return await self.store.read_history(op)
+
+    async def erase(self, op: Erase) -> int:
+        return await self.store.erase(op)
 
     async def sweep(self, op: Sweep) -> int:
         removed = await self.store.sweep(op)
