@@ -671,6 +671,19 @@ def test_the_program_runs_and_ends_quietly(tmp_path: Path) -> None:
         assert "Alice Marlowe" in urllib.request.urlopen(request).read().decode()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_address_that_is_printed_opens_the_bank(tmp_path: Path, host: str) -> None:
+    """Also where the host is an IPv6 address, which a URL puts into brackets."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, 0), family=family).close()
+    except OSError:
+        pytest.skip("allowed: this machine has no IPv6")
+    with running(tmp_path, "--host", host) as (_, address, _notice):
+        assert "Tern" in urllib.request.urlopen(address).read().decode()
+
+
 def _told(tmp_path: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "examples.bank", "--data-dir", str(tmp_path), *arguments],
