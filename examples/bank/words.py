@@ -102,6 +102,7 @@ NOT_TOLD = {
     "session_renewed",
     "session_signed_out_everywhere",
     "session_use_after_expire",
+    "subject_erased",
     "sys_store_unavailable",
     "sys_clock_skew",
 }

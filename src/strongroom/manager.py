@@ -46,7 +46,7 @@ from .following import Following
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Session
-from .stores.base import AsyncStore, Near, Store
+from .stores.base import AsyncStore, Near, NearStats, Store
 from .telemetry.logging import LoggingSink
 from .telemetry.spikes import SpikeSink
 
@@ -256,6 +256,10 @@ class SessionManager(_Manager):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
+
     def start(self) -> None:
         """Open the store, check that it belongs to these keys, and compare the clocks."""
         self.store.open(self.store_identity)
@@ -369,6 +373,15 @@ class SessionManager(_Manager):
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return drive(flows.export_subject(self.context, subject), self.store)
 
+    def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = drive(flows.erase_subject(self.context, subject, by=by), self.store)
+        self.emit(report.events)
+        return report.ended
+
     def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
         return drive(flows.sweep(self.context), self.store)
@@ -403,6 +416,7 @@ class AsyncSessionManager(_Manager):
         self._started = False
         self._starting: asyncio.Lock | None = None
         self._housekeeping: asyncio.Task[None] | None = None
+        self._finishing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> AsyncSessionManager:
         await self.start()
@@ -410,6 +424,10 @@ class AsyncSessionManager(_Manager):
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
 
     async def start(self) -> None:
         """Open the store, check that it belongs to these keys, begin to sweep. Twice is a no-op."""
@@ -494,9 +512,19 @@ class AsyncSessionManager(_Manager):
         """After the response: save what was assigned while it was sent, and deliver the events.
 
         A session that began before the response still takes data from a background task or a
-        stream; a WebSocket saves only when it says so.
+        stream; a WebSocket saves only when it says so. A server that cancels what follows a
+        response stops neither.
         """
-        if visit.data.assigned and visit.response_started and visit.record is not None:
+        saves = visit.data.assigned and visit.response_started and visit.record is not None
+        if not saves and not visit.events:
+            return
+        task = asyncio.ensure_future(self._finish(visit, saves=saves))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        await asyncio.shield(task)
+
+    async def _finish(self, visit: Visit, *, saves: bool) -> None:
+        if saves:
             try:
                 await adrive(flows.save(visit, explicit=False), self.store)
             except StrongroomError:
@@ -585,6 +613,15 @@ class AsyncSessionManager(_Manager):
     async def export_subject(self, subject: str) -> dict[str, Any]:
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return await self._run(flows.export_subject(self.context, subject))
+
+    async def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = await self._run(flows.erase_subject(self.context, subject, by=by))
+        self.emit(report.events)
+        return report.ended
 
     async def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""

@@ -65,7 +65,8 @@ EXTENSION = ("integrations.commands", "integrations.extension", "integrations.pe
 LAYERS = (
     Layer("", lazily=ANYTHING),
     Layer("core"),
-    Layer("drive", ours=("core", "stores.base")),
+    Layer("turns", ours=("core",)),
+    Layer("drive", ours=("core", "stores.base", "turns")),
     Layer("actions", ours=("core",)),
     Layer("privilege", ours=("actions", "core")),
     Layer("session", ours=("actions", "core", "privilege")),
@@ -126,7 +127,11 @@ LAYERS = (
     ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
-    Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
+    Layer(
+        "integrations.aiohttp",
+        ours=(*INTEGRATION, "integrations.watching"),
+        theirs=("aiohttp", "multidict"),
+    ),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
     # What the extensions of Flask and Quart share, neither of which they name.
     Layer("integrations.commands", ours=INTEGRATION, theirs=("click",), lazily=("cli",)),

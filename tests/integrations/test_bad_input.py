@@ -43,6 +43,7 @@ async def test_every_byte_in_the_cookie_header(site: Site):
     assert await site.who(alice) == "alice"
 
 
+@pytest.mark.needs("bytes")
 async def test_what_stands_around_a_good_cookie_does_not_matter(site: Site):
     """Other cookies of any shape, quotes, empty parts, another case of the name (P2)."""
     alice = await site.signed_in()

@@ -344,6 +344,19 @@ class ClockSkewed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectErased(Event):
+    """Everything that was kept of somebody was removed (not in OWASP's list).
+
+    Told to sinks only: in the subject's history it would be kept again.
+    """
+
+    name = "subject_erased"
+    severity = "warning"
+    removed: int
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AllSessionsEnded(Event):
     """The store-wide epoch was replaced: everybody is signed out."""
 

@@ -72,6 +72,11 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The owner signed out, changed the password, or ended it from the list of devices.",
         "If the reason is token_reuse, see: strongroom explain authn_token_reuse",
     ),
+    "subject_erased": Explanation(
+        "Everything that was kept of somebody was removed: sessions, persistent logins, history.",
+        "Somebody asked to be forgotten, and an operator did it; `by` says who.",
+        "Delete what your logs and backups keep of them, too, where you must.",
+    ),
     "device_disowned": Explanation(
         'Somebody said "this was not me" of a device: its sessions and persistent logins ended, '
         "and it is new again at its next sign-in; `by` says who.",

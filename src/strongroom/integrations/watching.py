@@ -86,6 +86,19 @@ class Watch:
             task.add_done_callback(over)
         return receive_until(ended, receive, {"type": "http.disconnect"}), _cut(ended, send)
 
+    def until_end(self, visit: Visit, close: Callable[[], Awaitable[object]]) -> Callable[[], None]:
+        """Call `close` when the session ends -> what to call once there is nothing to close."""
+        if visit.record is None:
+            return lambda: None
+        ended = self._remember(visit)
+        closing = asyncio.create_task(_when(ended, close))
+
+        def over() -> None:
+            self._forget(ended)
+            _drop(ended, [closing])
+
+        return over
+
     @contextlib.contextmanager
     def _watching(self, visit: Visit) -> Any:
         ended = self._remember(visit)
@@ -177,9 +190,13 @@ def receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Rece
 
 
 async def _close_when(ended: asyncio.Event, send: Send, last: Message) -> None:
+    await _when(ended, lambda: send(dict(last)))
+
+
+async def _when(ended: asyncio.Event, close: Callable[[], Awaitable[object]]) -> None:
     await ended.wait()
     with contextlib.suppress(Exception):  # The client may have gone by itself.
-        await send(dict(last))
+        await close()
 
 
 def _drop(ended: asyncio.Event, closing: list[asyncio.Task[None]]) -> None:

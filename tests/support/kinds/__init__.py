@@ -101,6 +101,12 @@ _ROWS = (
     ),
     Kind("litestar", "Litestar with its plugin", "async def"),
     Kind(
+        "aiohttp",
+        "aiohttp on its own server",
+        "async def",
+        MappingProxyType({"bytes": "aiohttp refuses them in its own words, with a 400"}),
+    ),
+    Kind(
         "quart",
         "Quart",
         "async def",

@@ -15,6 +15,7 @@ One module for each thing that people do:
     stepping   whether a session is enough for what is asked; closing its privileged window
     signalling what looks wrong at a sign-in and in use, and what follows
     devices    where a subject signs in, and "this was not me"
+    erasing    removing everything that is kept of one person
     exporting  everything that is kept of one person
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
@@ -38,6 +39,7 @@ from .approving import (
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
 from .devices import devices_of, end_device
+from .erasing import erase_subject
 from .exporting import export_subject
 from .guarding import (
     cross_site,
@@ -105,6 +107,7 @@ __all__ = [
     "end_session",
     "end_subject",
     "enter_session",
+    "erase_subject",
     "export_subject",
     "find_approval",
     "find_session",

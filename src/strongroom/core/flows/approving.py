@@ -42,6 +42,7 @@ from strongroom.core.stepup import Challenge, Requirement, ask
 from strongroom.core.tokens import SECRET_BYTES, SESSION_ID_BYTES, Token, mint, successor
 from strongroom.core.visit import Visit
 
+from .handing import end_excess
 from .listing import moment, public_id
 from .saving import new_record
 from .signalling import judge_use
@@ -54,6 +55,10 @@ Details = Mapping[str, str | int | bool | None]
 
 MAX_DETAILS = 4096
 """Bytes of all details together: what a person can read before approving it is far less."""
+
+MAX_WAITING = 10
+"""Approvals of one session that wait at a time; older ones end. A script that asks in a loop must
+not fill the store (P24)."""
 
 _ACTION, _DIGEST, _ASKED = "for", "of", "ask"
 _DETAILS = "details"
@@ -139,6 +144,7 @@ def ask_approval(
     kept = replace(kept, extra={_ACTION: action, _DIGEST: digest, _ASKED: _packed(requirement)})
     record = replace(record, envelope=ctx.seal_identity(kept, record.session_id))
     yield Insert(record, ctx.now())
+    yield from end_excess(ctx, session, Kind.APPROVAL, MAX_WAITING, but=record.session_id)
     visit.note(ApprovalAsked, approval_id=record.session_id.hex(), action=action)
     return _shown(visit, _Kept(record, kept, dict(details)))
 
