@@ -15,6 +15,8 @@ with anything else than what was approved, it ends and nothing is done.
 The factors proved for an approval count for it alone; nothing else opens by them. Its level may be
 made together with what the session has proved, as far as that is fresh, but never without a proof
 of its own, and the factors that it names must be proved for it.
+
+docs/decisions/0120-approvals-are-records.md says why it is a record.
 """
 
 from __future__ import annotations
