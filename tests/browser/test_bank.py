@@ -41,7 +41,7 @@ def test_one_browser_is_ended_from_the_other(visit: Visit) -> None:
     phone.sign_in()
     laptop.go("/devices")
     assert laptop.page.locator("li.device").count() == 2
-    laptop.press("Sign out Chrome")
+    laptop.press("Sign out Chrom")
     assert "That device is signed out." in laptop.text
     phone.go("/account")
     assert phone.path.startswith("/sign-in")
