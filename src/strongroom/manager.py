@@ -46,7 +46,7 @@ from .following import Following
 from .keyfile import KeyFile
 from .running import end_task
 from .session import Session
-from .stores.base import AsyncStore, Near, Store
+from .stores.base import AsyncStore, Near, NearStats, Store
 from .telemetry.logging import LoggingSink
 from .telemetry.spikes import SpikeSink
 
@@ -163,10 +163,10 @@ class _Manager:
 
     def _show_the_way(self, refused: CrossSiteRefused) -> None:
         """Say once for each rule what a developer does about it: the client is not told that."""
-        if refused.rule in self._shown:
+        decision = DECISIONS.get(refused.rule)
+        if decision is None or refused.rule in self._shown:
             return
         self._shown.add(refused.rule)
-        decision = DECISIONS[refused.rule]
         _log.warning(
             "A request to %r was refused with 403. %s If the request is your own: %s The rule is "
             "%s; this is said once for each rule, and every refusal is an event malicious_csrf.",
@@ -255,6 +255,10 @@ class SessionManager(_Manager):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
 
     def start(self) -> None:
         """Open the store, check that it belongs to these keys, and compare the clocks."""
@@ -369,6 +373,15 @@ class SessionManager(_Manager):
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return drive(flows.export_subject(self.context, subject), self.store)
 
+    def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = drive(flows.erase_subject(self.context, subject, by=by), self.store)
+        self.emit(report.events)
+        return report.ended
+
     def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
         return drive(flows.sweep(self.context), self.store)
@@ -411,6 +424,10 @@ class AsyncSessionManager(_Manager):
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
 
     async def start(self) -> None:
         """Open the store, check that it belongs to these keys, begin to sweep. Twice is a no-op."""
@@ -596,6 +613,15 @@ class AsyncSessionManager(_Manager):
     async def export_subject(self, subject: str) -> dict[str, Any]:
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return await self._run(flows.export_subject(self.context, subject))
+
+    async def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = await self._run(flows.erase_subject(self.context, subject, by=by))
+        self.emit(report.events)
+        return report.ended
 
     async def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""

@@ -1,19 +1,21 @@
-"""What a session offers where being signed in is not enough: step-up, and its privileged window.
+"""What a session offers where being signed in is not enough: step-up, its window, and approvals.
 
-`Session` inherits this. What is asked for is decided in `core/stepup.py`.
+`Session` inherits this. What is asked for is decided in `core/stepup.py`; the approval of one
+transaction is in `core/flows/approving.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from .actions import Action, Runner
 from .core import flows
 from .core.challenges import from_query
 from .core.errors import ActionNotAwaited, SignInRequired
 from .core.events import StepUpAsked
+from .core.flows.approving import Approval, Details
 from .core.flows.listing import moment
 from .core.flows.signalling import judge_use
 from .core.ops import Flow
@@ -129,6 +131,88 @@ class Privilege:
         """
         return self._run("end_privilege", flows.end_privilege(self._seen()))
 
+    # Approvals.
+
+    def ask_approval(
+        self,
+        action: str,
+        details: Details,
+        *,
+        max_age: timedelta | None = None,
+        acr: str | None = None,
+        amr: Factors = (),
+    ) -> Action[Approval]:
+        """Fix what somebody is to approve, such as who is paid and how much (ASVS 7.5.3).
+
+        Send the person to a page that shows `approval.details`. Without `max_age`, `acr` and `amr`
+        one factor will do; it, and all that `amr` names, must be proved for this transaction.
+
+        Raises:
+            SignInRequired: nobody is signed in.
+            StepUpRequired: the session was remembered, or is doubted: it steps up first.
+            UsageError: no such details can be approved.
+        """
+        asked = _asked(max_age, acr, amr)
+        flow = flows.ask_approval(self._seen(), action, details, asked)
+        return self._run("ask_approval", flow)
+
+    def approval(self, approval_id: str) -> Action[Approval]:
+        """What is to be approved, for the page that shows it.
+
+        Raises:
+            SignInRequired: nobody is signed in.
+            ApprovalRefused: this session has no such approval, or not any more.
+        """
+        return self._run("approval", flows.find_approval(self._seen(), approval_id))
+
+    def approve(self, approval_id: str, *, amr: str | Iterable[str]) -> Action[Approval]:
+        """These factors were proved now, by somebody who saw what it is for.
+
+        They count for this transaction and nothing else. The token is rotated (ASVS 7.2.4).
+
+        Raises:
+            SignInRequired, SessionEnded: nothing was approved.
+            ApprovalRefused: this session has no such approval, or not any more.
+        """
+        return self._run("approve", flows.approve(self._seen(), approval_id, proved(amr)))
+
+    def use_approval(
+        self, approval_id: str, action: str, details: Details | None = None
+    ) -> Action[dict[str, Any]]:
+        """Use an approval up, once -> the details: carry out those, and nothing else.
+
+        With `details`, they must be exactly what was approved; otherwise the approval ends.
+
+        Raises:
+            SignInRequired: nobody is signed in.
+            StepUpRequired: it is not approved yet.
+            ApprovalRefused: it was used, is too old, is another session's, or for something else.
+        """
+        flow = flows.use_approval(self._seen(), approval_id, action, details)
+        return self._run("use_approval", flow)
+
+    def require_approval(
+        self,
+        action: str,
+        details: Details,
+        approval_id: str | None,
+        *,
+        max_age: timedelta | None = None,
+        acr: str | None = None,
+        amr: Factors = (),
+    ) -> Action[dict[str, Any]]:
+        """`use_approval`, or where the client has none yet, `ask_approval` and the refusal.
+
+        For programs: the 401 names the approval, which is then approved and sent along.
+
+        Raises:
+            StepUpRequired: it has to be approved: `approval` in the problem document says which.
+            SignInRequired, ApprovalRefused: as `use_approval`.
+        """
+        asked = _asked(max_age, acr, amr)
+        flow = flows.require_approval(self._seen(), action, details, approval_id, asked)
+        return self._run("require_approval", flow)
+
     def _judge(self, requirement: Requirement) -> Satisfied | Challenge:
         visit = self._verified()
         judge_use(visit)
@@ -166,6 +250,11 @@ def requirement_of(
         ages = cast("Mapping[str, timedelta]", amr)
         return Requirement(age, acr, ages={each: ms(limit) for each, limit in ages.items()})
     return Requirement(age, acr, frozenset(proved(amr)))
+
+
+def _asked(max_age: timedelta | None, acr: str | None, amr: Factors) -> Requirement | None:
+    nothing = max_age is None and acr is None and not amr
+    return None if nothing else requirement_of(max_age, acr, amr)
 
 
 def proved(amr: str | Iterable[str]) -> tuple[str, ...]:

@@ -213,7 +213,7 @@ def test_a_remembered_browser_is_signed_in_after_a_restart(
     assert "Alice Marlowe" in after.text
     assert after.key not in ("", kept)
     after.go("/move")
-    assert after.path == "/confirm?next=%2Fmove"
+    assert after.path == "/confirm?max_age=43200&next=%2Fmove"
     after.page.get_by_label("Password").fill(ALICE[1])
     after.press("Confirm")
     assert after.path == "/move"

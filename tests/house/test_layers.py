@@ -65,7 +65,8 @@ EXTENSION = ("integrations.commands", "integrations.extension", "integrations.pe
 LAYERS = (
     Layer("", lazily=ANYTHING),
     Layer("core"),
-    Layer("drive", ours=("core", "stores.base")),
+    Layer("turns", ours=("core",)),
+    Layer("drive", ours=("core", "stores.base", "turns")),
     Layer("actions", ours=("core",)),
     Layer("privilege", ours=("actions", "core")),
     Layer("session", ours=("actions", "core", "privilege")),

@@ -59,6 +59,8 @@ GROUPS = {
     "explain": "why something happened",
     "bench": "how fast it is here",
 }
+_EXTRAS = {"httpcore": "audit"}
+"""Which extra of ours brings a package that a command imports."""
 _HELP = frozenset({"--help", "-h"})
 
 
@@ -94,6 +96,19 @@ def run(argv: Sequence[str], world: World) -> int:
         raise
     except OSError as error:
         return out.failed(_refused_by_system(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        return out.failed(_not_installed(package))
+
+
+def _not_installed(package: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"This command needs the package {package}, which is not installed.",
+        why="Strongroom by itself brings only what an application's sessions need.",
+        hint=f"pip install 'strongroom[{_EXTRAS[package]}]'",
+    )
 
 
 def _refused_by_system(error: OSError) -> ConfigurationError:

@@ -35,6 +35,7 @@ LIMITS: Mapping[str, str] = {
     "pending_idle": "idle timeout between password and second factor",
     "pending_absolute": "absolute timeout between password and second factor",
     "hand_over_lifetime": "how long a hand-over code works, once",
+    "approval_lifetime": "how long a transaction waits for its approval",
     "remember_for": "how long a browser is remembered that asked for it",
     "know_devices_for": "how long a browser keeps its device id, from a sign-in",
     "devices_need_consent": "it gets one only where the visitor agreed",

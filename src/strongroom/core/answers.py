@@ -82,7 +82,7 @@ def _ask_to_sign_in(error: StrongroomError, facts: RequestFacts, policy: Session
         path = policy.sign_in_path
         if policy.step_up_path is not None and isinstance(challenge, Challenge):
             path = policy.step_up_path
-            path += f"{'&' if '?' in path else '?'}{in_query(challenge.requirement)}"
+            path += f"{'&' if '?' in path else '?'}{in_query(challenge)}"
         location = sign_in_location(path, _way_back(facts))
         return Answer(303, [(b"location", location.encode("ascii")), *_common("text/html")], b"")
     if isinstance(challenge, Challenge):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from .assurance import NIST_AAL, AcrTable
-from .stepup import DEFAULT_SKEW, Requirement
+from .stepup import DEFAULT_SKEW, Challenge, Requirement
 
 INSUFFICIENT = "insufficient_user_authentication"
 
@@ -108,10 +108,12 @@ def read_challenge(headers: str | Iterable[str]) -> Asked | None:
     return None
 
 
-def in_query(requirement: Requirement) -> str:
-    """The requirement as the query of the page that asks for it; `from_query` reads it there."""
+def in_query(challenge: Challenge) -> str:
+    """What is asked for, as the query of the page that asks; `from_query` reads it there."""
+    requirement = challenge.requirement
     ages = requirement.ages
     parts = {
+        "approval": challenge.approval_id,
         "acr_values": requirement.acr,
         "max_age": None if requirement.max_age is None else str(requirement.max_age // 1000),
         "amr_values": " ".join(sorted(requirement.amr)) or None,

@@ -166,6 +166,45 @@ class StepUpAsked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAsked(Event):
+    """A transaction waits for its approval; what it is about stands in no event."""
+
+    name = "authz_approval_asked"
+    approval_id: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven(Event):
+    """Factors were proved for one transaction (not in OWASP's list)."""
+
+    name = "authz_approval_given"
+    approval_id: str
+    action: str
+    factors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalUsed(Event):
+    """An approved transaction was carried out; its approval is used up (not in OWASP's list)."""
+
+    name = "authz_approval_used"
+    approval_id: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRefusedEvent(Event):
+    """An approval was presented that is worth nothing; `reason` says why, nothing was done."""
+
+    name = "authz_approval_refused"
+    severity = "warning"
+    approval_id: str | None
+    action: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialsChanged(Event):
     """A password or another factor was changed; `ended` other sessions went with it."""
 
@@ -302,6 +341,19 @@ class ClockSkewed(Event):
     name = "sys_clock_skew"
     severity = "warning"
     store_ahead_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectErased(Event):
+    """Everything that was kept of somebody was removed (not in OWASP's list).
+
+    Told to sinks only: in the subject's history it would be kept again.
+    """
+
+    name = "subject_erased"
+    severity = "warning"
+    removed: int
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,7 @@ class SessionPolicy:
     pending_idle: timedelta = 5 * MINUTE
     pending_absolute: timedelta = 10 * MINUTE
     hand_over_lifetime: timedelta = MINUTE
+    approval_lifetime: timedelta = 5 * MINUTE
     remember_for: timedelta | None = 30 * DAY
     know_devices_for: timedelta | None = 180 * DAY
     devices_need_consent: bool = True
@@ -300,6 +301,7 @@ class Clocks:
     pending_idle: int
     pending_absolute: int
     hand_over: int
+    approval: int
     remember: int
     retention: int
 
@@ -321,6 +323,7 @@ class Clocks:
             pending_idle=ms(policy.pending_idle),
             pending_absolute=ms(policy.pending_absolute),
             hand_over=ms(policy.hand_over_lifetime),
+            approval=ms(policy.approval_lifetime),
             remember=0 if policy.remember_for is None else ms(policy.remember_for),
             retention=ms(policy.history_retention),
         )
@@ -334,6 +337,8 @@ class Clocks:
                 return self.pending_idle, self.pending_absolute
             case Kind.HAND_OVER:
                 return self.hand_over, self.hand_over
+            case Kind.APPROVAL:
+                return self.approval, self.approval
             case Kind.PERSISTENT:
                 return self.remember, self.remember
             case _:
@@ -378,6 +383,7 @@ _POSITIVE = (
     "pending_idle",
     "pending_absolute",
     "hand_over_lifetime",
+    "approval_lifetime",
     "max_staleness",
 )
 _CLEARABLE = frozenset({"cache", "cookies", "storage", "executionContexts", "clientHints"})

@@ -35,8 +35,8 @@ generation, three digests, and eight moments. Big-endian, no padding, so Lua can
 
 
 class Kind(IntEnum):
-    """The four kinds of session, and two records that open one and are never one themselves:
-    the grant that hands a session over, and the persistent login."""
+    """The four kinds of session, and three records that are never one: the grant that hands a
+    session over, the persistent login, and the approval of one transaction."""
 
     ANONYMOUS = 0
     PENDING = 1
@@ -44,6 +44,12 @@ class Kind(IntEnum):
     REMEMBERED = 3
     HAND_OVER = 4
     PERSISTENT = 5
+    APPROVAL = 6
+
+    @property
+    def is_session(self) -> bool:
+        """Whether a session token can open it."""
+        return self <= Kind.REMEMBERED
 
     @property
     def is_signed_in(self) -> bool:
@@ -70,6 +76,8 @@ class EndReason(StrEnum):
     STORE_RESET = "all_sessions_ended"
     REDEEMED = "handed_over"
     SIGNAL = "suspicious_use"
+    USED = "approval_used"
+    VOIDED = "approval_voided"
 
     @property
     def number(self) -> int:

@@ -108,6 +108,7 @@ _SENTENCES = {
     "too_old": "The last authentication is too long ago for this; please confirm it is you.",
     "too_weak": "This needs a stronger authentication than the session has.",
     "method_missing": "This needs an authentication method that was not used in this session.",
+    "not_approved": "This has to be approved by you; please confirm it.",
 }
 """Every reason for a challenge, by its stable code. Fit for a quoted string in a header."""
 
@@ -117,12 +118,13 @@ class Challenge:
     """The requirement does not hold: `reason` is a stable code, and it is told in three ways.
 
     `owed` says what would help, fewest proofs first: any one of its entries, and in it from each
-    set one method.
+    set one method. With `approval_id` they must be proved for that transaction.
     """
 
     reason: str
     requirement: Requirement
     owed: tuple[Way, ...] = ()
+    approval_id: str | None = None
 
     def would_do(self, methods: Iterable[str]) -> bool:
         """Whether proving all of these now would be enough: for a page that offers several ways."""
@@ -183,6 +185,8 @@ class Challenge:
             body["amr_max_age"] = {amr: ages[amr] // 1000 for amr in sorted(ages)}
         if self.max_age_seconds is not None:
             body["max_age"] = self.max_age_seconds
+        if self.approval_id is not None:
+            body["approval"] = self.approval_id
         if self.owed:
             body["owed"] = [[sorted(choice) for choice in way] for way in self.owed]
         return body

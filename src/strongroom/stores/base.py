@@ -17,8 +17,14 @@ A store **must**
 Anonymous sessions have no subject (`NO_SUBJECT`): they are in no list, and no `end_subject` reaches
 them. A record that cannot be read raises where it is asked for, does not count towards a limit, and
 is removed by `end_subject`, which must not leave anything behind that it could not end. Lists are
-ordered by `inserted_at`. A subject's epoch may be forgotten `epochs_before` its last change, and is
-zeros then.
+ordered by `inserted_at`. `erase` removes what has ended, before its time, and what cannot be read;
+it leaves what lives.
+
+A subject's epoch must be kept for `core.policy.EPOCHS_KEPT` (90 days and an hour) from its **last**
+change, also where the subject has no session left: so long may a sign-in, or another library's
+cookie, be under way that began before (E2). A sweep may forget it if it was last replaced before
+`epochs_before`; a store whose server forgets by itself gives it that long each time. It is zeros
+then, never another value.
 
 The session id of a subject's record hides that subject's shard (`core.tokens.shard_of_session`), so
 a store may keep both in one place; an id that is taken is answered as such, whoever asks. A store
@@ -58,6 +64,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -107,6 +114,7 @@ class Store(Protocol):
     def list_subject(self, op: ListSubject) -> tuple[Found, ...]: ...
     def append(self, op: Append) -> None: ...
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]: ...
+    def erase(self, op: Erase) -> int: ...
     def sweep(self, op: Sweep) -> int: ...
     def read_clock(self, op: ReadClock) -> int | None: ...
 
@@ -130,6 +138,7 @@ class AsyncStore(Protocol):
     async def list_subject(self, op: ListSubject) -> tuple[Found, ...]: ...
     async def append(self, op: Append) -> None: ...
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]: ...
+    async def erase(self, op: Erase) -> int: ...
     async def sweep(self, op: Sweep) -> int: ...
     async def read_clock(self, op: ReadClock) -> int | None: ...
 
@@ -154,12 +163,40 @@ class AsyncWatchable(Protocol):
     async def watch(self, op: Watch) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearStats:
+    """A near cache at one moment: for the operator, and for metrics. Durations in seconds."""
+
+    alive: bool
+    entries: int
+    size: int
+    hits: int
+    misses: int
+    dropped: int
+    """Entries that left because of a notice, an own write, or the loss of the channel."""
+    crowded_out: int
+    """Entries that left because there was no room."""
+    overtaken: int
+    """Reads whose answer was not kept, because a notice came while they were under way."""
+    alive_for: float | None
+    """Since when without a break, or None while it is not."""
+    proof_age: float | None
+    """How long ago the newest proof was asked for; None if this channel never gave one."""
+    channels: int
+    """How many channels were opened. One is normal; each further one is a reconnection."""
+    max_staleness: float
+
+
 @runtime_checkable
 class Near(Protocol):
     """A store that may answer from memory, and so must be told how old an answer may be (H3)."""
 
     def keep_within(self, max_staleness: float) -> None:
         """No answer may be older than this many seconds. Called before the store is opened."""
+        ...
+
+    def stats(self) -> NearStats:
+        """What it holds, and whether its channel lives."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 One module for each thing that people do:
 
+    approving  one proof for one transaction
     adopting   another library's session, once
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
@@ -14,6 +15,7 @@ One module for each thing that people do:
     stepping   whether a session is enough for what is asked; closing its privileged window
     signalling what looks wrong at a sign-in and in use, and what follows
     devices    where a subject signs in, and "this was not me"
+    erasing    removing everything that is kept of one person
     exporting  everything that is kept of one person
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
@@ -26,9 +28,18 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 """
 
 from .adopting import adopt, left_behind, old_cookie
+from .approving import (
+    Approval,
+    approve,
+    ask_approval,
+    find_approval,
+    require_approval,
+    use_approval,
+)
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
 from .devices import devices_of, end_device
+from .erasing import erase_subject
 from .exporting import export_subject
 from .guarding import (
     cross_site,
@@ -65,11 +76,14 @@ from .stepping import end_privilege, judge_step_up, step_up_required
 from .verifying import verify
 
 __all__ = [
+    "Approval",
     "abort",
     "accept_hand_over",
     "account_disabled",
     "admit",
     "adopt",
+    "approve",
+    "ask_approval",
     "asks_store",
     "begin_anonymous",
     "begin_attempt",
@@ -93,7 +107,9 @@ __all__ = [
     "end_session",
     "end_subject",
     "enter_session",
+    "erase_subject",
     "export_subject",
+    "find_approval",
     "find_session",
     "hand_over",
     "history",
@@ -108,6 +124,7 @@ __all__ = [
     "open_visit",
     "plain_edits",
     "refuse_cross_site",
+    "require_approval",
     "reset_credentials",
     "resume",
     "save",
@@ -119,6 +136,7 @@ __all__ = [
     "step_up_required",
     "still_lives",
     "sweep",
+    "use_approval",
     "verify",
     "visit_without_session",
     "visit_without_store",

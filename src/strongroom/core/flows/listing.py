@@ -165,7 +165,7 @@ def login_infos(ctx: Context, subject: str, listed: Iterable[Found]) -> list[Log
     return logins
 
 
-def _public(session_id: str) -> bytes | None:
+def public_id(session_id: str) -> bytes | None:
     """A public session id as bytes, or None for what cannot be one: no store is asked for it."""
     try:
         raw = bytes.fromhex(session_id)
@@ -176,7 +176,7 @@ def _public(session_id: str) -> bytes | None:
 
 def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
     """One signed-in session by its public id, live or ended."""
-    raw = _public(session_id)
+    raw = public_id(session_id)
     if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
@@ -191,7 +191,7 @@ def end_session(
     The persistent login that it came from ends too, or it would come back by itself; and by a
     login's own id, the login ends with every session that came from it.
     """
-    raw = _public(session_id)
+    raw = public_id(session_id)
     if raw is None:
         return Report(0)
     login_id = yield from _login_of(ctx, subject, raw)
@@ -343,7 +343,7 @@ def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
 
 def server_data(ctx: Context, session_id: str) -> Flow[dict[str, Any] | None]:
     """What servers may read alone of a live session's data, or None where there is none (C3)."""
-    raw = _public(session_id)
+    raw = public_id(session_id)
     if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)

@@ -79,7 +79,7 @@ def admit(visit: Visit, token: Token, found: Found | None) -> bool:
     seen = _assess(visit, token, found)
     if seen.over is not None or seen.verdict is not Verdict.CURRENT or seen.identity is None:
         return False
-    if seen.identity.kind is Kind.HAND_OVER:
+    if not seen.identity.kind.is_session:
         return False
     visit.enter(found.record, seen.identity, token)
     visit.verified = found.authoritative
@@ -163,7 +163,7 @@ def decide(visit: Visit, token: Token, found: Found) -> Flow[bool]:
         if seen.over is not None or seen.identity is None:
             yield from _over(visit, token, found, seen)
             return False
-        if seen.identity.kind is Kind.HAND_OVER:
+        if not seen.identity.kind.is_session:
             visit.cookie_locked = True
             return False
         match seen.verdict:

@@ -121,7 +121,7 @@ def sign_in(
         Kind.PENDING if pending else Kind.AUTHENTICATED,
         values=carried,
         subject=subject,
-        events=_merged(_earlier_factors(old_identity, subject), proved),
+        events=merged(_earlier_factors(old_identity, subject), proved),
         epoch=attempt.epoch,
         store_epoch=attempt.store_epoch,
         lowered=assessment.lowered,
@@ -173,7 +173,7 @@ def with_factors(visit: Visit, identity: Identity, factors: Iterable[str]) -> Id
     proved = tuple(AuthenticationEvent(each, now) for each in dict.fromkeys(factors))
     if not proved:
         return identity
-    events = _merged(identity.events, proved)
+    events = merged(identity.events, proved)
     return replace(
         identity,
         kind=Kind.AUTHENTICATED,
@@ -484,7 +484,7 @@ def _earlier_factors(identity: Identity | None, subject: str) -> tuple[Authentic
     return identity.events
 
 
-def _merged(
+def merged(
     earlier: tuple[AuthenticationEvent, ...], proved: tuple[AuthenticationEvent, ...]
 ) -> tuple[AuthenticationEvent, ...]:
     """The newest event of each factor; its age runs from the proof, not from the request (P25)."""

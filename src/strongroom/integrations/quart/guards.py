@@ -12,6 +12,7 @@ from quart import current_app
 from werkzeug.local import LocalProxy
 
 from strongroom.integrations.extension import missing
+from strongroom.privilege import Factors
 
 from .interface import QuartSession, Unopened
 
@@ -49,9 +50,9 @@ def require_sign_in(view: Callable[P, Any]) -> Callable[P, Awaitable[Any]]:
 
 
 def require_recent_sign_in(
-    *, max_age: timedelta | None = None, acr: str | None = None
+    *, max_age: timedelta | None = None, acr: str | None = None, amr: Factors = ()
 ) -> Callable[[Callable[P, Any]], Callable[P, Awaitable[Any]]]:
-    """A view for people who proved a factor within `max_age`, to the level `acr` (RFC 9470, P25).
+    """A view for people who proved a factor within `max_age`, to the level `acr`, all of `amr`.
 
     Others are sent to the sign-in page and back, and programs get RFC 9470's 401.
     """
@@ -61,7 +62,7 @@ def require_recent_sign_in(
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
             session = find_session()
             await session.verify()
-            session.require_recent_sign_in(max_age=max_age, acr=acr)
+            session.require_recent_sign_in(max_age=max_age, acr=acr, amr=amr)
             return await current_app.ensure_async(view)(*args, **kwargs)
 
         return guarded

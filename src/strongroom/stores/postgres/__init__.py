@@ -37,6 +37,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -188,6 +189,10 @@ class PostgresStore:
         """The newest entries of the subject, newest first."""
         return self._do(work.read_history, op)
 
+    def erase(self, op: Erase) -> int:
+        """Remove the subject's ended records and its history. On the disk when it returns."""
+        return self._do(work.erase, op)
+
     def sweep(self, op: Sweep) -> int:
         """Remove at most `op.limit` rows that are due; nothing while another process sweeps."""
         return self._do(sweeping.sweep, op, SWEEPING_SECONDS)
@@ -331,6 +336,10 @@ class AsyncPostgresStore:
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         """See `PostgresStore.read_history`."""
         return await self._do(work.read_history, op)
+
+    async def erase(self, op: Erase) -> int:
+        """See `PostgresStore.erase`."""
+        return await self._whole(self._do(work.erase, op))
 
     async def sweep(self, op: Sweep) -> int:
         """See `PostgresStore.sweep`."""

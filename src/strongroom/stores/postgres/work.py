@@ -25,6 +25,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -275,6 +276,26 @@ def read_history(
     del again
     [rows] = yield (Statement(sql.read_history, (op.subject_key, op.limit)),)
     return tuple(HistoryEntry(op.subject_key, *row) for row in rows)
+
+
+def erase(sql: Statements, op: Erase, again: bool = False) -> Work[int]:
+    """Remove the subject's ended records and its history, in one transaction."""
+    del again
+    *_, rows = yield (
+        BEGIN,
+        DURABLY,
+        _lock(op.subject_key),
+        Statement(sql.lock_subject_rows, (op.subject_key,)),
+    )
+    records, unreadable = _sorted(rows)
+    ended = [each.session_id for each in records if not each.is_live]
+    gone = [*ended, *unreadable]
+    *_, [(entries,)], _done = yield (
+        Statement(sql.delete_rows, (gone,)),
+        Statement(sql.delete_history, (op.subject_key,)),
+        COMMIT,
+    )
+    return len(gone) + int(entries)
 
 
 def read_clock(sql: Statements, op: ReadClock, again: bool = False) -> Work[int | None]:

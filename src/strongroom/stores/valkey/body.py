@@ -19,6 +19,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -351,6 +352,15 @@ class Body:
             words: tuple[Word, ...] = (newest, op.keep, lives, *packed)
             keys = (place.history(subject_key),)
             yield from self._script(scripts.APPEND, place.slot, keys, words)
+
+    def erase(self, op: Erase) -> Steps[int]:
+        """Remove the subject's ended records and its history."""
+        if op.subject_key == NO_SUBJECT:
+            return 0
+        place = self.names.of_subject(op.subject_key)
+        keys = (place.index(op.subject_key), place.history(op.subject_key))
+        said = yield from self._certain(scripts.ERASE, place, keys, (place.sessions,), durable=True)
+        return int(said[1])
 
     # -- asking
 

@@ -459,6 +459,24 @@ return answer
 )
 """KEYS: index, on one server the store's epoch."""
 
+ERASE = Script(
+    """
+local found, missing, doubtful = load(KEYS[1], ARGV[2], ARGV[3], ARGV[4] == '1')
+if #doubtful > 0 then return told_missing(doubtful) end
+local removed = redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1)
+for _, each in ipairs(found) do
+  if not readable(each[2]) or not is_live(each[2]) then
+    redis.call('DEL', ARGV[2] .. each[1])
+    missing[#missing + 1] = each[1]
+    removed = removed + 1
+  end
+end
+forget(KEYS[1], missing)
+return {'ok', removed}
+"""
+)
+"""KEYS: index, history. A record that has ended is removed, and one that nobody can read."""
+
 CLAIM = Script(
     """
 local owner = redis.call('GET', KEYS[1])

@@ -17,6 +17,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -146,6 +147,9 @@ class ValkeyStore:
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return self._pool.run(self._open_body.read_history(op))
 
+    def erase(self, op: Erase) -> int:
+        return self._pool.run(self._open_body.erase(op))
+
     def sweep(self, op: Sweep) -> int:
         return self._pool.run(self._open_body.sweep(op))
 
@@ -241,6 +245,9 @@ class AsyncValkeyStore:
 
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return await self._lines.run(self._open_body.read_history(op))
+
+    async def erase(self, op: Erase) -> int:
+        return await self._lines.run(self._open_body.erase(op))
 
     async def sweep(self, op: Sweep) -> int:
         return await self._lines.run(self._open_body.sweep(op))
