@@ -424,7 +424,7 @@ class AsyncSessionManager(_Manager):
 
     async def close(self, visit: Visit, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
-        if not flows.needs_writing(visit):
+        if not flows.needs_writing(visit, status):
             visit.response_started = True
             return flows.plain_edits(visit, status)
         edits = await adrive(flows.close_visit(visit, status), self.store)
@@ -453,12 +453,13 @@ class AsyncSessionManager(_Manager):
         A session that began before the response still takes data from a background task or a
         stream; a WebSocket saves only when it says so.
         """
-        if visit.data.assigned and visit.response_started and visit.record is not None:
+        if visit.has_data and visit.data.assigned and visit.response_started and visit.record:
             try:
                 await adrive(flows.save(visit, explicit=False), self.store)
             except StrongroomError:
                 _log.exception("What was assigned after the response began could not be saved")
-        await self.deliver(visit.take_events())
+        if visit.events:
+            await self.deliver(visit.take_events())
 
     async def abort(self, visit: Visit) -> None:
         """The response failed: a session that it signed in ends, cancellation or not."""

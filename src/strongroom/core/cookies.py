@@ -137,6 +137,8 @@ class CookieSpec:
     same_site: SameSite = "Lax"
     partitioned: bool = False
     cross_site_reason: str = ""
+    wire_name: bytes = field(init=False, repr=False, compare=False, default=b"")
+    """The name as it stands in a header."""
     _attributes: bytes = field(init=False, repr=False, compare=False, default=b"")
 
     def __post_init__(self) -> None:
@@ -144,6 +146,7 @@ class CookieSpec:
 
         With a problem it stays empty, and nothing renders.
         """
+        object.__setattr__(self, "wire_name", self.name.encode("utf-8", "replace"))
         if not self.problems():
             object.__setattr__(self, "_attributes", _attributes(self, self.domain))
 

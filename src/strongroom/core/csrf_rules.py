@@ -66,7 +66,7 @@ def is_plain(path: str) -> bool:
 
 def matches(path: str, patterns: tuple[str, ...]) -> bool:
     """Whether the path equals a pattern, or lies below one that ends in `/*`."""
-    return any(
+    return bool(patterns) and any(
         path.startswith(pattern[:-1]) if pattern.endswith("/*") else path == pattern
         for pattern in patterns
     )

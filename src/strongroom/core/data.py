@@ -113,6 +113,15 @@ class SessionData(MutableMapping[str, Any]):
         """Whether there is nothing to compare: nothing assigned, deleted, or able to change."""
         return not self._live and not self._deleted
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether saving would write something: what was only read is compared, and is no change.
+
+        Raises:
+            UnserialisableValue: see `changes`.
+        """
+        return self.assigned or bool(self.changes())
+
     def changes(self) -> Changes:
         """What differs from what was loaded.
 

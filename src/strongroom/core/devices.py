@@ -7,6 +7,7 @@ label.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from .record import Device
 
@@ -35,7 +36,11 @@ _PLATFORMS = (
 # A home network or a carrier's cell keeps these bits for long: coarse enough not to cry wolf.
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48
 
+_REMEMBERED = 1024
+"""Clients that are not described anew with each of their requests: it takes twenty microseconds."""
 
+
+@lru_cache(maxsize=_REMEMBERED)
 def describe(user_agent: str, address: str | None) -> Device:
     """The device as far as the User-Agent and the address tell."""
     agent = _first(_AGENTS, user_agent)

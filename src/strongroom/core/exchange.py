@@ -26,6 +26,7 @@ class RequestFacts:
     """
 
     __slots__ = (
+        "_cookies",
         "_forwarding",
         "headers",
         "local_scheme",
@@ -61,6 +62,7 @@ class RequestFacts:
         self.websocket = websocket
         self.root = root
         self._forwarding: Forwarding | None = None
+        self._cookies: list[tuple[bytes, bytes]] | None = None
 
     def __repr__(self) -> str:
         """Never shows headers: a Cookie header is a secret (P5)."""
@@ -74,6 +76,13 @@ class RequestFacts:
         """The header as text: repeated fields joined by a comma (RFC 9110, 5.3), or None."""
         found = self.values(name)
         return b", ".join(found).decode("latin-1") if found else None
+
+    @property
+    def cookies(self) -> Sequence[tuple[bytes, bytes]]:
+        """The Cookie headers among the headers, looked for once: a request is asked for several."""
+        if self._cookies is None:
+            self._cookies = [each for each in self.headers if each[0] == b"cookie"]
+        return self._cookies
 
     @property
     def forwarding(self) -> Forwarding:
@@ -138,8 +147,8 @@ class RequestFacts:
     @property
     def user_agent(self) -> str:
         """The User-Agent header, cut at 512 characters, without control characters."""
-        text = self.header(b"user-agent") or ""
-        return "".join(ch for ch in text[:512] if ch.isprintable())
+        text = (self.header(b"user-agent") or "")[:512]
+        return text if text.isprintable() else "".join(ch for ch in text if ch.isprintable())
 
 
 @dataclass(slots=True)

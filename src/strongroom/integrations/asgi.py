@@ -206,17 +206,20 @@ class Exchange:
         self.runner.check()
         edits = await self.manager.close(self.visit, message["status"])
         self.started = True
-        # ASGI allows any iterable, and it is looked at twice.
-        headers = list(message.get("headers", ()))
-        if edits.cookies:
-            self.manager.warn_of_plain_http(self.facts)
-        message = {**message, "headers": edits.apply(headers) if edits else headers}
-        self._follow_stream(message)
+        if edits:
+            if edits.cookies:
+                self.manager.warn_of_plain_http(self.facts)
+            message = {**message, "headers": edits.apply(message.get("headers", ()))}
+        if self.visit.record is not None:
+            # ASGI allows any iterable, and this one is looked at twice.
+            headers = list(message.get("headers", ()))
+            message = {**message, "headers": headers}
+            self._follow_stream(headers)
         return message
 
-    def _follow_stream(self, message: Message) -> None:
+    def _follow_stream(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A stream of server-sent events ends with its session (P16)."""
-        for name, value in message.get("headers", ()):
+        for name, value in headers:
             if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
                 self.receive, self.send = self.watch.stream(self.visit, self.receive, self.send)
 

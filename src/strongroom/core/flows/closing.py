@@ -34,6 +34,8 @@ from .signing import end_new, end_superseded
 
 _SERVER_ERROR = 500
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_QUIET = (None, Verdict.CURRENT, Verdict.OVERLAP)
+"""Verdicts that hand out no token."""
 
 
 def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
@@ -106,17 +108,20 @@ def _end_aborted(visit: Visit, aborted: Record) -> Flow[None]:
         )
 
 
-def needs_writing(visit: Visit) -> bool:
-    """Whether closing has anything to do but headers: the hot path asks this first."""
+def needs_writing(visit: Visit, status: int = 200) -> bool:
+    """Whether closing has anything to do but headers: the hot path asks this first.
+
+    Raises:
+        UnserialisableValue: something that cannot be kept was put inside a list or dict.
+    """
     record = visit.record
-    return not (
-        visit.data.is_untouched
-        and visit.issue is None
-        and visit.aborts is None
-        and not visit.superseded
-        and (record is None or not _has_duties(visit, record))
-        and visit.verdict in (None, Verdict.CURRENT, Verdict.OVERLAP)
-    )
+    if visit.issue is not None or visit.aborts is not None or visit.superseded:
+        return True
+    if visit.verdict not in _QUIET or (record is not None and _has_duties(visit, record)):
+        return True
+    if not visit.has_data or visit.data.is_untouched:
+        return False
+    return status >= _SERVER_ERROR or visit.data.is_changed
 
 
 def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:

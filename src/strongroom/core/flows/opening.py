@@ -45,7 +45,7 @@ _ATTEMPTS = 4
 def candidates(visit: Visit) -> list[Token]:
     """The tokens that the request presents: at most four, one for each session, newest wins."""
     ctx = visit.ctx
-    presented = find_cookies(visit.facts.headers, ctx.cookie.name.encode("ascii"))
+    presented = find_cookies(visit.facts.cookies, ctx.cookie.wire_name)
     if not presented:
         return []
     different = list(dict.fromkeys(presented))
