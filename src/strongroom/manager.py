@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from .core.errors import (
     UnreadableRecord,
 )
 from .core.events import ClockSkewed, Event, EventSink, StoreFailed
-from .core.exchange import RequestFacts, ResponseEdits
+from .core.exchange import SAFE_METHODS, RequestFacts, ResponseEdits
 from .core.flows.listing import LoginInfo, Report, SessionInfo
 from .core.ops import Find, Flow, Found
 from .core.places import Place
@@ -391,6 +391,20 @@ class AsyncSessionManager(_Manager):
             self._started = False
             self._starting = None
             await self.store.close()
+
+    def has_nothing_to_open(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether this request is in no session, changes nothing, and needs no judgement.
+
+        Then `anonymous` makes its visit, if anybody asks for it.
+        """
+        if self.policy.development or self.adoption is not None or not self._started:
+            return False
+        return method in SAFE_METHODS and flows.presents_nothing(self.context, headers)
+
+    def anonymous(self, facts: RequestFacts) -> Visit:
+        """The visit of a request that has nothing to open."""
+        ctx = self.context
+        return flows.visit_without_session(ctx, facts) or Visit(ctx, facts)
 
     async def open(self, facts: RequestFacts) -> Visit:
         """Begin a request: which session it is in. The usual case is one read and no generator.

@@ -51,7 +51,7 @@ def find_cookies(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[by
     found: list[bytes] = []
     needle = name + b"="
     for key, value in headers:
-        if key == b"cookie":
+        if key == b"cookie" and needle in value:
             _collect(value, needle, found)
     return found
 

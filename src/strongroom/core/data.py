@@ -220,7 +220,7 @@ def unpack(codec: Codec, packed: bytes) -> Encoded:
     if not is_dict(decoded):
         raise ValueError("session data is not a mapping")
     for key, value in decoded.items():
-        if not isinstance(key, str) or not isinstance(value, bytes):
+        if type(key) is not str or type(value) is not bytes:  # what decoders make, exactly
             raise ValueError("session data holds something else than encoded values")
     return decoded
 

@@ -176,17 +176,19 @@ class ResponseEdits:
         """The response's headers with the edits made (lower-case names, as ASGI has them)."""
         result: list[tuple[bytes, bytes]] = []
         vary: list[bytes] = []
+        told = False
         for name, value in headers:
             lowered = name.lower()
             if lowered == b"vary" and self.vary_cookie:
                 vary.append(value)
-            elif lowered == b"cache-control" and self.no_store and b"no-store" not in value.lower():
                 continue
-            else:
-                result.append((name, value))
+            if lowered == b"cache-control":
+                if self.no_store and b"no-store" not in value.lower():
+                    continue
+                told = True
+            result.append((name, value))
         if self.vary_cookie:
-            result.append((b"vary", _with_cookie(vary)))
-        told = any(name.lower() == b"cache-control" for name, _ in result)
+            result.append((b"vary", _with_cookie(vary) if vary else b"Cookie"))
         if (self.no_store or self.personal) and not told:
             result.append((b"cache-control", b"no-store"))
         result += self.headers

@@ -121,10 +121,12 @@ class Context:
             identity, session_id, keys=self.keys, sealer=self.sealer, codec=self.codec
         )
 
-    @property
-    def data_seals(self) -> DataSeals:
-        """How session data is sealed and opened."""
-        return DataSeals(self.policy, self.keys, self.sealer, self.codec)
+    data_seals: DataSeals = field(init=False, repr=False)
+    """How session data is sealed and opened."""
+
+    def __post_init__(self) -> None:
+        seals = DataSeals(self.policy, self.keys, self.sealer, self.codec)
+        object.__setattr__(self, "data_seals", seals)
 
     def seal_data(self, values: Encoded, session_id: bytes, root: bytes) -> bytes:
         """See `data_seals.DataSeals.seal`."""

@@ -126,7 +126,10 @@ def needs_writing(visit: Visit, status: int = 200) -> bool:
 
 def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
     """The edits of a response that sets no session cookie."""
-    edits = ResponseEdits(vary_cookie=visit.seen)
+    edits = ResponseEdits()
+    if not (visit.seen or _says_something(visit)):
+        return edits
+    edits.vary_cookie = visit.seen
     ctx = visit.ctx
     edits.personal = visit.seen and visit.subject is not None
     edits.no_store = visit.csrf_token_used
@@ -149,6 +152,22 @@ def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
         _forget_old(visit, edits)
     edits.no_store = edits.no_store or bool(edits.cookies)
     return edits
+
+
+def _says_something(visit: Visit) -> bool:
+    """Whether anything but a look at the session could show in the response."""
+    login = visit.login
+    return bool(
+        visit.clear_cookie
+        or visit.signed_out
+        or visit.tossed
+        or visit.csrf_token_used
+        or visit.pre_session_new
+        or visit.state_cookies
+        or visit.forgets_old
+        or login.forget
+        or login.dead
+    )
 
 
 def _forget_old(visit: Visit, edits: ResponseEdits) -> None:

@@ -7,7 +7,7 @@ the cookie, because a response must not replace a cookie that it has not underst
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from strongroom.core.cookies import SAME_NAME_LIMIT, find_cookies
 from strongroom.core.credentials import Verdict, first_used, renewed
@@ -48,6 +48,8 @@ def candidates(visit: Visit) -> list[Token]:
     presented = find_cookies(visit.facts.cookies, ctx.cookie.wire_name)
     if not presented:
         return []
+    if len(presented) == 1:
+        return _only(visit, presented[0])
     different = list(dict.fromkeys(presented))
     newest: dict[bytes, Token] = {}
     for value in different:
@@ -63,6 +65,15 @@ def candidates(visit: Visit) -> list[Token]:
         _toss(visit, len(different))
         return []
     return list(newest.values())
+
+
+def _only(visit: Visit, presented: bytes) -> list[Token]:
+    """What the usual request presents: one cookie, and nothing to choose between."""
+    token = visit.ctx.verified.parse(presented)
+    if isinstance(token, Token):
+        return [token]
+    _refuse_string(visit, token)
+    return []
 
 
 def asks_store(visit: Visit) -> bool:
@@ -114,8 +125,7 @@ def _toss(visit: Visit, count: int) -> None:
     visit.tossed = visit.cookie_locked = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Assessment:
+class _Assessment(NamedTuple):
     identity: Identity | None
     over: EndReason | None
     verdict: Verdict
