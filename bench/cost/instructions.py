@@ -3,8 +3,9 @@
     make instructions                  compare with bench/instructions.json, 30 seconds
     make instructions ARGS='--write "why"'   write that file anew, with the reason
 
-It needs `valgrind`. The counts are this machine's Python's: another version counts otherwise, so the
-file says which one it is of, and nothing is compared across versions.
+It needs `valgrind`. Another version of Python counts otherwise, so the file says of which one it is,
+and nothing is compared across versions. Two runs differ by less than a half per cent, however busy
+the machine is.
 """
 
 from __future__ import annotations

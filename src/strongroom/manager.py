@@ -35,7 +35,7 @@ from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
 from .core.risk import Population
 from .core.sealing import Aead, Codec, Keyring, Sealer
-from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.tokens import Token, VerifiedTokens, blake2b_mac, hmac_sha512
 from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
@@ -253,11 +253,19 @@ class SessionManager(_Manager):
         if visit is None:
             visit = Visit(ctx, facts)
             try:
-                drive(flows.enter_session(visit, flows.candidates(visit)), self.store)
-                self._adopt(visit)
+                if not self._admitted(visit, tokens := flows.candidates(visit)):
+                    drive(flows.enter_session(visit, tokens), self.store)
+                    self._adopt(visit)
             except StoreError as error:
                 visit = self._opened_without_store(visit, error)
         return Session(visit, self)
+
+    def _admitted(self, visit: Visit, tokens: list[Token]) -> bool:
+        """The usual case is one read, and no generator."""
+        if len(tokens) != 1:
+            return False
+        find = Find(tokens[0].session_id, flows.asks_store(visit))
+        return flows.admit(visit, tokens[0], self.store.find(find))
 
     def close(self, session: Session, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""

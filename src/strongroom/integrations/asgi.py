@@ -143,7 +143,7 @@ class Exchange:
     """One request and its response, between the server and the application.
 
     Where there is nothing to open, nothing is made until somebody asks: an anonymous request that
-    does not look at its session costs little more than two calls.
+    does not look at its session costs little more than two calls (docs/decisions/0110).
     """
 
     facts: RequestFacts

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from strongroom.core.cookies import clear_site_data
 from strongroom.core.credentials import (
+    CURRENT,
     NEVER,
     ChangedBy,
     Credential,
@@ -33,6 +34,7 @@ from .signalling import assess_use
 from .signing import end_new, end_superseded
 
 _SERVER_ERROR = 500
+_RENEWAL = ChangedBy.RENEWAL
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _QUIET = (None, Verdict.CURRENT, Verdict.OVERLAP)
 """Verdicts that hand out no token."""
@@ -410,7 +412,7 @@ def _note_overdue(visit: Visit, record: Record) -> bool:
     with it being found, for as long as they are the busier one (D1).
     """
     credential, clocks, now = record.header.credential, visit.ctx.clocks, visit.opened_at
-    if visit.verdict is not Verdict.CURRENT or credential.changed_by is not ChangedBy.RENEWAL:
+    if credential.changed_by is not _RENEWAL or visit.verdict is not CURRENT:
         return False
     if credential.first_used_at == NEVER:
         return now >= credential.changed_at + clocks.touch
@@ -427,10 +429,9 @@ def _touch_due(visit: Visit, record: Record) -> bool:
 def _renewal_due(visit: Visit, record: Record) -> bool:
     """Whether a renewal starts here: due or asked for, settled, and sure to reach the jar (D1)."""
     clocks, credential = visit.ctx.clocks, record.header.credential
-    if visit.verdict is not Verdict.CURRENT or visit.issue is not None:
+    if visit.verdict is not CURRENT or visit.issue is not None:
         return False
-    now = visit.ctx.now()
-    interval = clocks.renew_after
+    now, interval = visit.ctx.now(), clocks.renew_after
     due = visit.renew_asked or (interval is not None and now - credential.changed_at >= interval)
     return due and renewal_allowed(credential, now, clocks.grace) and reaches_jar(visit.facts)
 

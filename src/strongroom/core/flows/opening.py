@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from strongroom.core.cookies import SAME_NAME_LIMIT, find_cookies
-from strongroom.core.credentials import Verdict, first_used, renewed
+from strongroom.core.credentials import CURRENT, Verdict, first_used, renewed
 from strongroom.core.csrf_rules import matches, may_match
 from strongroom.core.devices import looks_alike
 from strongroom.core.events import (
@@ -40,6 +40,7 @@ MAX_CANDIDATES = SAME_NAME_LIMIT
 """Cookies of our name whose tag is checked, a microsecond each: far more than a browser has unless
 somebody plants them."""
 _ATTEMPTS = 4
+_HAND_OVER = Kind.HAND_OVER
 
 
 def candidates(visit: Visit) -> list[Token]:
@@ -88,13 +89,13 @@ def admit(visit: Visit, token: Token, found: Found | None) -> bool:
     if found is None:
         return False
     seen = _assess(visit, token, found)
-    if seen.over is not None or seen.verdict is not Verdict.CURRENT or seen.identity is None:
+    if seen.over is not None or seen.verdict is not CURRENT or seen.identity is None:
         return False
-    if seen.identity.kind is Kind.HAND_OVER:
+    if seen.identity.kind is _HAND_OVER:
         return False
     visit.enter(found.record, seen.identity, token)
     visit.verified = found.authoritative
-    visit.verdict = Verdict.CURRENT
+    visit.verdict = CURRENT
     # What changes something is looked at before it does; what reads, when it is due for a touch.
     return visit.facts.is_safe or not ends_here(visit)
 
