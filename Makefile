@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick instructions clean
+.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick instructions scale clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev venv-peers
 
@@ -93,6 +93,9 @@ bench-quick: venv-peers ## The same with fewer rounds, in less than two minutes
 
 instructions: venv-dev ## Count the hot path's processor instructions; fails where they grew (needs valgrind)
 	@$(BIN)/python -m bench.cost.instructions $(ARGS)
+
+scale: venv-dev ## What a session weighs and an op costs among ten thousand, and among a million (ARGS=)
+	@$(BIN)/python -m bench.scale $(ARGS)
 
 clean: ## Remove caches and build results; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

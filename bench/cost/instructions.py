@@ -3,7 +3,7 @@
     make instructions                  compare with bench/instructions.json, 30 seconds
     make instructions ARGS='--write "why"'   write that file anew, with the reason
 
-It needs `valgrind`. Another version of Python counts otherwise, so the file says of which one it is,
+It needs `valgrind`. Another Python counts otherwise, so the file says of which version it is,
 and nothing is compared across versions. Two runs differ by less than a half per cent, however busy
 the machine is.
 """

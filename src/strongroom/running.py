@@ -12,10 +12,10 @@ from collections.abc import Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
+from .actions import Action, Done
 from .core.errors import ActionNotAwaited
 from .core.ops import Flow
 from .drive import adrive
-from .session import Action, Done
 from .stores.base import AsyncStore
 
 R = TypeVar("R")

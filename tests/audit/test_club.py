@@ -9,9 +9,10 @@ import pytest
 from strongroom.audit.examine import examine as examine_through
 from strongroom.audit.inprocess import AsgiTransport
 from strongroom.audit.site import Options
+from strongroom.audit.target import parse_target
 from strongroom.audit.verdict import REGISTRY
 from strongroom.audit.wire import Limits, Reply, Request
-from tests.audit.kit import examine, findings, target, told
+from tests.audit.kit import ZOO, examine, findings, target, told
 from tests.audit.zoo.club import PASSWORDS, build
 
 FAULTS = {
@@ -181,6 +182,25 @@ def test_the_way_to_the_club_is_judged(fault: str, url: str, found: set[str]) ->
     finally:
         transport.close()
     assert findings(report) == found, told(report)
+
+
+DECLARED = """
+[sessions]
+url = "/sessions"
+pattern = "/sessions/([0-9a-f]{16})/end"
+[end_session]
+page = "/sessions"
+url = "/sessions/{session}/end"
+"""
+
+
+@pytest.mark.parametrize("fault", ["", "ends in the list only"])
+def test_ending_a_session_is_done_as_declared(fault: str) -> None:
+    """Where the list has no form to be found, the file names the sessions and what ends one."""
+    declared = parse_target((ZOO / "club.toml").read_text("utf-8") + DECLARED, PASSWORDS)
+    report = examine(build(fault), declared, only=("session-end-one",))
+    assert findings(report) == ({"session-end-one"} if fault else set()), told(report)
+    assert report.of("pass", "fail"), told(report)
 
 
 @pytest.mark.parametrize(

@@ -99,10 +99,13 @@ def test_a_wrong_password_is_exit_code_three(club: str, desk: Desk) -> None:
 @pytest.mark.slow
 def test_init_writes_a_file_that_works(club: str, desk: Desk) -> None:
     """At a terminal it asks for each form; what it writes can be audited at once."""
-    answer = desk.run("audit", "init", club, "--user", "alice", typed="y")
+    answer = desk.run("audit", "init", club, "--user", "alice", typed="mallory\n30m\n2h\ny")
     assert answer.code == 0, answer
     text = Path("audit.toml").read_text("utf-8")
     assert '[[change]]\nname = "name"' in text
+    assert 'second_user = "mallory"\nwebsocket = "/live"\n' in text
+    assert '[timeouts]\nidle = "1800s"\nabsolute = "7200s"\n' in text
+    desk.env["STRONGROOM_AUDIT_SECOND_PASSWORD"] = PASSWORDS["mallory"]
     again = desk.run("audit", "--target", "audit.toml", "--only", "csrf-forged")
     assert again.code == 0, again
     assert "✓ A forged form on another site changes nothing" in again.out

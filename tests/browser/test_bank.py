@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
+
+from examples.bank.screenshots import chromium_arguments, chromium_path
 
 from .conftest import ALICE, Town, Visit, Visitor, another_site
 
@@ -186,3 +189,40 @@ FOCUS = """() => {
         outline: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
     };
 }"""
+
+
+def test_a_remembered_browser_is_signed_in_after_a_restart(
+    chromium: Browser, town: Town, tmp_path: Path
+) -> None:
+    """Chromium itself forgets the session's cookie, and keeps the persistent login's (D6)."""
+
+    def started() -> Visitor:
+        context = chromium.browser_type.launch_persistent_context(
+            tmp_path / "profile", executable_path=chromium_path(), args=chromium_arguments()
+        )
+        return Visitor(context, town)
+
+    before = started()
+    before.sign_in(stay=True)
+    kept = before.key
+    before.context.close()
+
+    after = started()
+    assert after.key == ""
+    after.go("/account")
+    assert "Alice Marlowe" in after.text
+    assert after.key not in ("", kept)
+    after.go("/move")
+    assert after.path == "/confirm?max_age=43200&next=%2Fmove"
+    after.page.get_by_label("Password").fill(ALICE[1])
+    after.press("Confirm")
+    assert after.path == "/move"
+    after.page.get_by_role("button", name="Sign out").click()
+    after.page.wait_for_load_state()
+    after.context.close()
+
+    once_more = started()
+    once_more.go("/account")
+    assert once_more.path.startswith("/sign-in")
+    once_more.context.close()
+    assert before.complaints + after.complaints + once_more.complaints == []

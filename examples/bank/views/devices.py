@@ -16,13 +16,19 @@ router = APIRouter()
 
 @router.get("/devices")
 async def devices(desk: AtDesk, session: CurrentSession, account: CurrentAccount) -> Response:
+    """Sessions, and remembered browsers: those that are open now are sessions, too."""
     sessions = await session.sessions(include_ended=True)
+    logins = {each.login_id: each for each in await session.persistent_logins()}
+    live = [each for each in sessions if each.is_live]
     ended = [each for each in sessions if not each.is_live]
     ended.sort(key=lambda each: each.ended_at or each.last_seen, reverse=True)
+    open_now = {each.login_id for each in live}
     return desk.page(
         "devices.html",
         account=account,
-        live=[each for each in sessions if each.is_live],
+        live=live,
+        logins=logins,
+        closed=[each for each in logins.values() if each.login_id not in open_now],
         ended=ended[:ENDED_SHOWN],
         reasons=ENDED,
         factors=FACTORS,

@@ -40,9 +40,13 @@ _JSON_PATHS = (
     "/api/v1/login", "/auth/login", "/login", "/session", "/rest/user/login",
 )  # fmt: skip
 _QUOTED = re.compile(r"""["'`](/[A-Za-z0-9_\-./]{1,80})["'`]""")
+_SOCKET = re.compile(r"new WebSocket\(([^;\n]{1,200})")
+_SOCKET_HOST = re.compile(r"""wss?://[^/"'`$]*""")
+_SOCKET_PATH = re.compile(r"(?<!/)/[A-Za-z0-9_][A-Za-z0-9_\-./]*")
 _JSON_NAMES = (("username", "password"), ("email", "password"))
 MOST_PAGES = 12
 MOST_STEPS = 4
+MOST_SCRIPTS = 6
 
 
 @dataclass(slots=True)
@@ -62,17 +66,16 @@ class Plan:
     told: list[str] = field(default_factory=list[str])
 
 
-class SignInFailed(Exception):
-    """The sign-in did not sign in. The text is a sentence."""
-
-
 class Discovery:
     """One look at the site. `fresh` makes a browser without cookies."""
 
     def __init__(self, target: Target, fresh: Callable[[], Browser]) -> None:
         self.target, self.fresh = target, fresh
         self.base = target.url
+        self._scripts: dict[str, str] = {}
         self.plan = Plan(websocket=target.websocket)
+        if target.sessions is not None:
+            self.plan.sessions_url = resolved(self.base, target.sessions.url)
 
     def look(self) -> Plan:
         """Everything that can be found.
@@ -159,15 +162,21 @@ class Discovery:
             return False
         return reply.status not in (404, 405, 410, 501) and reply.redirect is None
 
-    def _script_paths(self, page: Page) -> list[str]:
-        code = [page.code]
-        for url in page.scripts[:6]:
-            if origin_of(url) == origin_of(self.base):
+    def _codes(self, page: Page) -> Iterator[str]:
+        """What its scripts say: those in the page, and the first few that it fetches from here."""
+        yield page.code
+        for url in page.scripts[:MOST_SCRIPTS]:
+            if origin_of(url) != origin_of(self.base):
+                continue
+            if url not in self._scripts:
                 try:
-                    code.append(self.fresh().get(url).text[:400_000])
+                    self._scripts[url] = self.fresh().get(url).text[:400_000]
                 except Unreachable:
-                    continue
-        paths = [found for each in code for found in _QUOTED.findall(each)]
+                    self._scripts[url] = ""
+            yield self._scripts[url]
+
+    def _script_paths(self, page: Page) -> list[str]:
+        paths = [found for each in self._codes(page) for found in _QUOTED.findall(each)]
         words = re.compile(r"login|sign-?in|session|auth", re.IGNORECASE)
         return [path for path in dict.fromkeys(paths) if words.search(path)][:6]
 
@@ -266,14 +275,13 @@ class Discovery:
             page = read_page(reply)
             plan.pages.append(reply.url)
             self._note(page)
+            self._find_websocket(page)
             queue += [each.url for each in page.links if self._is_safe(each)]
         plan.forms = list({(f.method, f.action): f for f in plan.forms}.values())
 
     def _note(self, page: Page) -> None:
         plan = self.plan
-        if self.target.sessions is not None:
-            plan.sessions_url = resolved(self.base, self.target.sessions.url)
-        elif not plan.sessions_url and _LIST_WORDS.search(f"{page.title} {page.text[:3000]}"):
+        if not plan.sessions_url and _LIST_WORDS.search(f"{page.title} {page.text[:3000]}"):
             named = re.search(r"session|device|security", urlsplit(page.url).path, re.IGNORECASE)
             plan.sessions_url = page.url if named else ""
         asks = any(_sign_in_form_score(form) > 0 for form in page.forms)
@@ -286,6 +294,18 @@ class Discovery:
             and not is_sign_out_form(form)
             and _sign_in_form_score(form) < 1
         ]
+
+    def _find_websocket(self, page: Page) -> None:
+        """The first WebSocket of this host that a script of the page opens."""
+        if self.plan.websocket:
+            return
+        for code in self._codes(page):
+            for opened in _SOCKET.findall(code):
+                paths = _SOCKET_PATH.findall(_SOCKET_HOST.sub("", opened))
+                if paths:
+                    self.plan.websocket = paths[-1]
+                    self.plan.told.append(f"websocket: {paths[-1]}")
+                    return
 
     def _find_sign_out(self, member: Browser) -> None:
         plan = self.plan

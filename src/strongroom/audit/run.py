@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from . import checks as _all_checks
@@ -23,6 +23,9 @@ from .verdict import REGISTRY, Check, NotApplicable, Outcome, Severity, Unsure, 
 from .wire import Unreachable
 
 _LOADED = _all_checks.__all__
+
+_EVIDENCE = 2
+"""Exchanges that are kept of a check which names none itself: its last ones."""
 
 Progress = Callable[[int, int, Check], None]
 
@@ -129,6 +132,14 @@ def _run(each: Check, site: Site) -> Verdict:
     covered = [other for other in each.covered_by if other in site.failed]
     if covered:
         return Verdict("not applicable", f"It would find the same again: see {covered[0]}.")
+    asked = len(site.network.replies)
+    verdict = _judged(each, site)
+    if verdict.evidence:
+        return verdict
+    return replace(verdict, evidence=tuple(site.network.replies[asked:][-_EVIDENCE:]))
+
+
+def _judged(each: Check, site: Site) -> Verdict:
     try:
         return each.run(site)
     except NotApplicable as error:

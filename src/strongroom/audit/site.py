@@ -67,7 +67,6 @@ class Options:
     longest_wait: float = 0.0
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
-    try_forms: bool = False
     parallel: int = 8
     raise_errors: bool = False
 

@@ -35,8 +35,9 @@ class Call:
     """A request as the file describes it.
 
     `page` is where its form is fetched from; without one the request is sent as it stands.
-    Placeholders in values: {user} {password} {new_password} {nonce} {number} {csrf}. `read` is the
-    page on which a change is to be seen, `pattern` the part of it that is compared.
+    Placeholders in values: {user} {password} {new_password} {nonce} {number} {csrf}, and in
+    [end_session] {session}. `read` is the page on which a change is to be seen, `pattern` the part
+    of it that is compared; in [sessions] it finds the names of the sessions.
     """
 
     name: str = ""
@@ -75,7 +76,6 @@ class Target:
     absolute: float = 0
     step_up_after: float = 0
     most_sessions: int = 0
-    second_password_env: str = ""
 
     @property
     def user(self) -> Account | None:

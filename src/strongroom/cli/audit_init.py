@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from strongroom.audit.discovery import Plan
     from strongroom.audit.pages import Form
     from strongroom.audit.target import Target
+
+
+_OLD = re.compile(r"old|current|present", re.IGNORECASE)
 
 
 def init(options: argparse.Namespace, out: Output) -> int:
@@ -36,8 +41,11 @@ def init(options: argparse.Namespace, out: Output) -> int:
         target = read_target(options, out)
         with opened_site(options, target, out) as site:
             plan = site.discover()
-    chosen = [form for form in plan.forms if _may_be_sent(form, out)]
-    path.write_text(target_file(target, plan, chosen), "utf-8")
+        known = _more(target, out)
+    chosen = [
+        form for form in plan.forms if not _changes_password(form) and _may_be_sent(form, out)
+    ]
+    path.write_text(target_file(known, plan, chosen), "utf-8")
     document = {"file": str(path), "found": plan.told, "missing": plan.missing}
     lines = [*plan.told, *plan.missing, "", f"Written: {path}. Look through it, then:",
              f"  strongroom audit --target {path}"]  # fmt: skip
@@ -45,9 +53,43 @@ def init(options: argparse.Namespace, out: Output) -> int:
     return DONE if plan.proof is not None else NOTHING
 
 
+def _somebody_is_there(out: Output) -> bool:
+    return out.world.input.isatty() and out.world.err.isatty() and not out.as_json
+
+
+def _more(target: Target, out: Output) -> Target:
+    """The target with what the person at the terminal knows of it, and no page tells."""
+    from strongroom.audit.target import Account, seconds
+
+    if not _somebody_is_there(out) or not target.accounts:
+        return target
+    if target.other is None:
+        name = _asked("A second user, as the attacker's own account", out)
+        more = (Account(name, ""),) if name else ()
+        target = replace(target, accounts=(*target.accounts, *more))
+    if not target.idle:
+        idle = _asked("After which idle time a session is said to end, such as 30m", out)
+        target = replace(target, idle=seconds(idle) if idle else 0)
+    if not target.absolute:
+        longest = _asked("After which time it is said to end in any case, such as 8h", out)
+        target = replace(target, absolute=seconds(longest) if longest else 0)
+    return target
+
+
+def _asked(what: str, out: Output) -> str:
+    out.world.err.write(f"{what} (empty: not known): ")
+    out.world.err.flush()
+    return out.world.input.readline().strip()
+
+
+def _changes_password(form: Form) -> bool:
+    """Whether this form changes a password: it asks for one more than once, and for no name."""
+    return len(form.passwords) > 1 and not form.texts
+
+
 def _may_be_sent(form: Form, out: Output) -> bool:
     """Whether the person at the terminal says that this form may be sent with made-up values."""
-    if not (out.world.input.isatty() and out.world.err.isatty()) or out.as_json:
+    if not _somebody_is_there(out):
         return False
     fields = ", ".join(each.name for each in form.texts) or "no text"
     path = urlsplit(form.action).path
@@ -64,17 +106,42 @@ def target_file(target: Target, plan: Plan, chosen: list[Form]) -> str:
              f"url = {_quoted(target.url)}"]  # fmt: skip
     if target.user is not None:
         lines.append(f"user = {_quoted(target.user.name)}")
-    lines += ['# second_user = "mallory"   # the attacker\'s own account', ""]
-    lines += _found(plan)
-    lines += ["# [timeouts]", '# idle = "30m"', '# absolute = "8h"', '# step_up_after = "5m"', ""]
+    if target.other is not None:
+        lines += [f"second_user = {_quoted(target.other.name)}"]
+    else:
+        lines += ['# second_user = "mallory"   # the attacker\'s own account']
+    lines += [f"websocket = {_quoted(plan.websocket)}"] if plan.websocket else []
+    lines += ["", *_found(plan), *_timeouts(target)]
     for form in plan.forms:
-        lines += _change(form, "" if form in chosen else "# ")
-    lines += [
-        "# [password_change]",
-        '# page = "/settings/password"',
-        '# fields = { current = "{password}", new = "{new_password}", again = "{new_password}" }',
-    ]
+        if not _changes_password(form):
+            lines += _change(form, "" if form in chosen else "# ")
+    lines += _password_change(next(filter(_changes_password, plan.forms), None))
     return "\n".join(lines) + "\n"
+
+
+def _timeouts(target: Target) -> list[str]:
+    said = {"idle": target.idle, "absolute": target.absolute}
+    rows = [f'{name} = "{seconds:.0f}s"' for name, seconds in said.items() if seconds]
+    if rows:
+        return ["[timeouts]", *rows, '# step_up_after = "5m"', ""]
+    return ["# [timeouts]", '# idle = "30m"', '# absolute = "8h"', '# step_up_after = "5m"', ""]
+
+
+def _password_change(form: Form | None) -> list[str]:
+    """The form that was seen, or an example; commented out either way: it is not sent unasked."""
+    page = "/settings/password"
+    fields = {"current": "{password}", "new": "{new_password}", "again": "{new_password}"}
+    if form is not None:
+        page = urlsplit(form.page).path
+        names = [each.name for each in form.passwords]
+        old = next((each for each in names if _OLD.search(each)), names[0])
+        fields = {each: "{password}" if each == old else "{new_password}" for each in names}
+    return [
+        "# The password is changed, and changed back:",
+        "# [password_change]",
+        f"# page = {_quoted(page)}",
+        f"# fields = {_table(fields)}",
+    ]
 
 
 def _found(plan: Plan) -> list[str]:
@@ -136,8 +203,9 @@ def _options(parser: argparse.ArgumentParser) -> None:
 INIT = Command(
     "audit init",
     "Look at a site, ask, and write the file that describes it.",
-    """Signs in and walks the pages, with GET only. At a terminal it asks of each form whether the
-    audit may send it; otherwise the forms stand in the file commented out.""",
+    """Signs in and walks the pages, with GET only. At a terminal it asks for a second user,
+    for the timeouts that are promised, and of each form whether the audit may send it; otherwise
+    these stand in the file commented out.""",
     ("strongroom audit init https://app.example/ --user alice",),
     _options,
     init,

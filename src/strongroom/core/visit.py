@@ -32,6 +32,7 @@ from .devices import describe
 from .errors import SessionReadOnly
 from .events import Event
 from .exchange import RequestFacts
+from .known_devices import DeviceMark, find_device
 from .places import UNKNOWN, Place
 from .policy import Clocks, SessionPolicy
 from .policy import judge as judge_clocks
@@ -78,6 +79,9 @@ class Context:
     everybody: Population | None = None
     """Everybody's habits, for the risk of a sign-in."""
     uses: UsesOfSessions = field(default_factory=UsesOfSessions, repr=False)
+    consents: Callable[[RequestFacts], bool] | None = None
+    """Whether a visitor agreed to the device cookie; never raises."""
+    device_cookie: CookieSpec = field(default_factory=lambda: CookieSpec("__Host-device"))
     login_cookie: CookieSpec = field(default_factory=lambda: CookieSpec("__Host-remember"))
     opened: dict[bytes, tuple[bytes, Identity]] = field(
         default_factory=dict[bytes, tuple[bytes, Identity]], repr=False
@@ -197,6 +201,8 @@ class Visit:
     """What follows from how this request looks, once it was looked at."""
     lowered = False
     """Whether it looks so unlike it that the session's assurance is lower here."""
+    device_mark: DeviceMark | None = None
+    """What becomes of the device cookie; None where nobody asked for it."""
     data_version = b""
     """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
     _data: SessionData | None = None
@@ -224,6 +230,11 @@ class Visit:
     @data.setter
     def data(self, data: SessionData) -> None:
         self._data = data
+
+    @property
+    def has_unsaved_data(self) -> bool:
+        """Whether something was assigned or deleted since the last save."""
+        return self._data is not None and self._data.assigned
 
     @property
     def has_data(self) -> bool:
@@ -302,8 +313,40 @@ class Visit:
 
     def device(self) -> Device:
         """The client's device, as far as it says."""
-        device = describe(self.facts.user_agent, self.facts.client)
+        facts = self.facts
+        device = describe(
+            facts.user_agent,
+            facts.client,
+            facts.header(b"sec-ch-ua"),
+            facts.header(b"sec-ch-ua-platform"),
+        )
         return replace(device, network="") if self.ctx.policy.keep_address == "none" else device
+
+    def mark(self) -> DeviceMark:
+        """What the request says of the device cookie; looked for once, and only if asked."""
+        if self.device_mark is None:
+            ctx, facts = self.ctx, self.facts
+            name = ctx.device_cookie.name.encode("ascii")
+            self.device_mark = DeviceMark(
+                allowed=self._may_know_device(), sent=bool(find_cookies(facts.headers, name))
+            )
+            if self.device_mark.allowed and self.device_mark.sent:
+                keys = ctx.keys
+                self.device_mark.device = find_device(facts.headers, name, keys.device, keys.mac)
+        return self.device_mark
+
+    def device_reference(self, subject: str) -> str:
+        """The device cookie's reference with this subject; empty where there is none."""
+        device = self.mark().device
+        return "" if device is None else device.reference(subject)
+
+    def _may_know_device(self) -> bool:
+        policy, consents = self.ctx.policy, self.ctx.consents
+        if policy.know_devices_for is None:
+            return False
+        if not policy.devices_need_consent:
+            return True
+        return consents is not None and consents(self.facts)
 
     def note(self, event: type[Event], **details: Any) -> None:
         """Remember an event; it reaches the sinks after the response."""

@@ -16,7 +16,7 @@ from strongroom.core.adoption import Adoption
 from strongroom.core.answers import Answer, answer
 from strongroom.core.errors import OvertakenError, StoreError, StrongroomError, UsageError
 from strongroom.core.events import EventSink
-from strongroom.core.exchange import SAFE_METHODS, RequestFacts
+from strongroom.core.exchange import SAFE_METHODS, RequestFacts, ResponseEdits
 from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Visit
@@ -108,10 +108,12 @@ class SessionMiddleware:
         await self.app(scope, receive, sending)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(self, scope, receive, send)
+        exchange = self._exchange(scope, receive, send)
         manager = self.manager
-        if scope["type"] == "http" and manager.has_nothing_to_open(
-            scope["method"], scope["headers"]
+        if (
+            exchange.may_open_late
+            and scope["type"] == "http"
+            and manager.has_nothing_to_open(scope["method"], scope["headers"])
         ):
             scope["session"] = Unopened(exchange)
         else:
@@ -119,7 +121,7 @@ class SessionMiddleware:
             try:
                 exchange.begin(facts, await manager.open(facts))
             except StrongroomError as error:
-                await self._answer_instead(error, facts, send)
+                await self._without_session(error, facts, scope, receive, send)
                 return
             scope["session"] = exchange.session
         scope[_MARK] = exchange
@@ -129,10 +131,19 @@ class SessionMiddleware:
             if exchange.is_open:
                 await manager.finish(exchange.visit)
 
-    async def _answer_instead(
-        self, error: StrongroomError, facts: RequestFacts, send: Send
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        return Exchange(self, scope, receive, send)
+
+    async def _without_session(
+        self,
+        error: StrongroomError,
+        facts: RequestFacts,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         """Nothing was opened, so there is nothing to close: tell the client, or fail loudly."""
+        del scope, receive
         told = answer(error, facts, self.manager.policy)
         if told is None:
             raise error
@@ -153,6 +164,10 @@ class Exchange:
     is_open = False
     """Whether there is a visit, and with it all of the above."""
 
+    session_type: type[Session] = Session
+    may_open_late = True
+    """Whether a request that has nothing to open may go without a visit until somebody asks."""
+
     def __init__(
         self, middleware: SessionMiddleware, scope: Scope, receive: Receive, send: Send
     ) -> None:
@@ -169,7 +184,7 @@ class Exchange:
         """From here on there is a visit, and a session on it."""
         self.facts, self.visit = facts, visit
         self.runner = AsyncRunner(self.manager.store, self._loop)
-        self.session = Session(visit, self.runner)
+        self.session = self.session_type(visit, self.runner)
         self.is_open = True
 
     def begin_late(self) -> None:
@@ -235,7 +250,7 @@ class Exchange:
 
     async def _start(self, message: Message) -> Message:
         self.runner.check()
-        edits = await self.manager.close(self.visit, message["status"])
+        edits = await self._close(message["status"])
         self.started = True  # by now: what fails from here on is not undone
         if edits:
             if edits.cookies:
@@ -247,6 +262,10 @@ class Exchange:
             message = {**message, "headers": headers}
             self._follow_stream(headers)
         return message
+
+    async def _close(self, status: int) -> ResponseEdits:
+        """One commit -> what the response must carry (F1)."""
+        return await self.manager.close(self.visit, status)
 
     def _follow_stream(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A stream of server-sent events ends with its session (P16)."""
@@ -274,7 +293,7 @@ class Exchange:
         """
         if not self.facts.websocket:
             try:
-                edits = await self.manager.close(self.visit, 500 if failed else told.status)
+                edits = await self._close(500 if failed else told.status)
                 told = Answer(told.status, edits.apply(told.headers), told.body)
             except StrongroomError:
                 _log.exception("A refusal could not carry the session's cookies")
@@ -301,10 +320,11 @@ class Unopened(Session):
 
 async def _refuse_to_start(error: StrongroomError, kind: str, receive: Receive, send: Send) -> None:
     """The settings cannot work: the server is told at start-up, and every request after it."""
-    if kind != "lifespan":
-        raise error
-    await receive()
     _log.error("%s", error)
+    if kind != "lifespan":
+        # Without the frames of the requests before, which every raising would add to.
+        raise error.with_traceback(None)
+    await receive()
     await send({"type": "lifespan.startup.failed", "message": str(error)})
 
 

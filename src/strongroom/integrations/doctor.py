@@ -11,12 +11,13 @@ Whoever does not hold the application's keys finds nothing there: see `core/diag
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from strongroom.core.answers import Answer
 from strongroom.core.diagnosis import answer_doctor
 from strongroom.core.errors import ConfigurationError
-from strongroom.manager import visit_of
+from strongroom.manager import AsyncSessionManager, visit_of
 from strongroom.session import Session
 
 from .asgi import Receive, Scope, Send, send_answer
@@ -47,7 +48,9 @@ class _Endpoint:
         facts = visit.facts
         told = Answer(404, [], b"")
         if not facts.websocket:
-            told = answer_doctor(visit.ctx, facts, rewritten=_is_rewritten(scope))
+            told = answer_doctor(
+                visit.ctx, facts, rewritten=_is_rewritten(scope), near_cache=_near_cache(scope)
+            )
         await send_answer(told, facts, send)
 
 
@@ -58,6 +61,16 @@ def _is_rewritten(scope: Scope) -> bool:
     """
     client = scope.get("client")
     return client is not None and client[1] == 0
+
+
+def _near_cache(scope: Scope) -> dict[str, object] | None:
+    """The state of this process's near cache, where it has one.
+
+    The middleware leaves the manager in the lifespan's state, which servers hand to each request.
+    """
+    manager: AsyncSessionManager | None = scope.get("state", {}).get("strongroom")
+    state = None if manager is None else manager.near_cache()
+    return None if state is None else asdict(state)
 
 
 endpoint: Any = _Endpoint()

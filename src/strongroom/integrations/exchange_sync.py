@@ -260,7 +260,7 @@ class Exchange:
         self._finished = True
         visit = self.visit
         self.fail()
-        if visit.has_data and visit.data.assigned and visit.response_started and visit.record:
+        if visit.has_unsaved_data and visit.response_started and visit.record is not None:
             try:
                 self.manager.run("save", flows.save(visit, explicit=False)).result()
             except StrongroomError:

@@ -26,6 +26,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -52,7 +53,7 @@ R = TypeVar("R")
 
 MAY_BE_INLINE = frozenset(
     "find read_epoch insert touch shift rotate replace end end_subject end_all list_subject append "
-    "read_history".split()
+    "read_history erase".split()
 )
 """What may run inline. Sweeping may not: it takes as long as there is to sweep."""
 
@@ -149,6 +150,10 @@ class AsyncBridge:
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         """The newest entries of a subject."""
         return await self._do("read_history", self.store.read_history, op)
+
+    async def erase(self, op: Erase) -> int:
+        """Remove a subject's ended records and its history."""
+        return await self._do("erase", self.store.erase, op)
 
     async def sweep(self, op: Sweep) -> int:
         """Remove what is due, in the second thread."""

@@ -306,6 +306,7 @@ def build(fault: str = "", guard: str = "token") -> Starlette:
         if club.has("token in page"):
             body += f"<script>const session = '{record['token']}';</script>"
         body += form(shown, "/name", '<input name="name">', "Change the name")
+        body += "<script>new WebSocket(`wss://${location.host}/live`)</script>"
         response: Response = page(club, "Home", body, shown)
         record["data"]["pages"] = record["data"].get("pages", 0) + 1
         if club.has("rotates without overlap") and record["data"]["pages"] % 6 == 5:

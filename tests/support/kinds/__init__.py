@@ -28,6 +28,7 @@ CAPABILITIES = {
     "websockets": "WebSockets",
     "cancel": "a request that the server cancels half-way",
     "lifespan": "the store is opened at start-up, before the first request",
+    "bytes": "headers and addresses in bytes that no browser sends, and that servers refuse",
 }
 """What a scenario may need beyond a request and its response."""
 
@@ -99,5 +100,23 @@ _ROWS = (
         ),
     ),
     Kind("litestar", "Litestar with its plugin", "async def"),
+    Kind(
+        "aiohttp",
+        "aiohttp on its own server",
+        "async def",
+        MappingProxyType({"bytes": "aiohttp refuses them in its own words, with a 400"}),
+    ),
+    Kind(
+        "quart",
+        "Quart",
+        "async def",
+        MappingProxyType(
+            {
+                "background": "what Quart calls a background task runs beside the response",
+                "bytes": "Quart reads headers and query before any code of ours, and answers line "
+                "breaks, impossible hosts and queries that are not UTF-8 with a 500 of its own",
+            }
+        ),
+    ),
 )
 KINDS = {kind.name: kind for kind in _ROWS}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from strongroom.audit.browser import OTHER_AGENT, Browser
 from strongroom.audit.changes import Change
 from strongroom.audit.pages import Form, read_page
-from strongroom.audit.recipes import TOKEN_NAME, Lost, Recipe, fill
+from strongroom.audit.recipes import TOKEN_NAME, Draft, Lost, Recipe, fill, filled
 from strongroom.audit.site import Site
 from strongroom.audit.verdict import NotApplicable, Unsure, Verdict, check, failed, passed, warned
 from strongroom.audit.wire import Reply
 
 _MOST = 12
+_MOST_FORMS = 6
 
 
 @check(
@@ -117,22 +119,42 @@ def list_token(site: Site) -> Verdict:
 def end_one(site: Site) -> Verdict:
     """After the other session was ended from the list, its cookies are refused."""
     one = site.signed_in()
-    before = {_key(form) for form in read_page(_list(site, one)).forms}
+    before = _list(site, one)
     two = site.signed_in(agent=OTHER_AGENT)
     site.must_be_in(two, "the other session was not signed in before.")
     site.must_be_in(one, "a second sign-in ended the first.")
-    added = [form for form in read_page(_list(site, one)).forms if _key(form) not in before]
-    forms = [form for form in added if _ends_another(form)]
-    if not forms:
-        raise NotApplicable("The list has no form that ends the session that was added.")
+    drafts = _ends(site, one, before, _list(site, one))
+    if not drafts:
+        raise NotApplicable(
+            "The list has no form that ends the session that was added, and the target file names "
+            "no [end_session]."
+        )
     replies: list[Reply] = []
-    for form in forms[:6]:
-        replies.append(fill(form, {}).send(one))
+    for draft in drafts:
+        replies.append(draft.send(one))
         if not site.is_in(two):
             return passed("The ended session's cookies are refused.", replies[-1])
         if not site.is_in(one):
             raise Unsure("The form ended this session instead of the other.")
     return failed("The other session lives after it was ended from the list.", *replies[-2:])
+
+
+def _ends(site: Site, one: Browser, before: Reply, after: Reply) -> list[Draft]:
+    """What may end the session that the second list has more: as declared, or a form of its own."""
+    declared, listed = site.target.end_session, site.target.sessions
+    if declared is not None:
+        pattern = listed.pattern if listed is not None else ""
+        old, new = (re.findall(pattern, each.text) for each in (before, after))
+        added = [str(each) for each in dict.fromkeys(new) if each not in old]
+        if not pattern or not added:
+            raise Unsure(
+                "The 'pattern' of [sessions] finds no session that was added by a second sign-in."
+            )
+        call = replace(declared, url=filled(declared.url, {"session": added[0]}))
+        return [Recipe(call, site.target.url).draft(one, site.account, session=added[0])]
+    known = {_key(form) for form in read_page(before).forms}
+    forms = [form for form in read_page(after).forms if _key(form) not in known]
+    return [fill(form, {}) for form in forms if _ends_another(form)][:_MOST_FORMS]
 
 
 def _key(form: Form) -> tuple[str, tuple[str, ...]]:

@@ -84,6 +84,7 @@ def _result(result: Result, report: Report) -> Document:
         "references": list(check.refs),
         "why": check.why,
         "how": check.how,
+        "evidence": [exchange(each, secrets) for each in verdict.evidence[-_MOST_EXCHANGES:]],
     }
     if verdict.outcome in ("fail", "warn"):
         told["fix"] = FIXES[check.fix].text
@@ -91,7 +92,6 @@ def _result(result: Result, report: Report) -> Document:
             {"framework": name, "code": code}
             for name, code in snippets(check.fix, report.frameworks)
         ]
-        told["evidence"] = [exchange(each, secrets) for each in verdict.evidence[-_MOST_EXCHANGES:]]
     return told
 
 

@@ -23,6 +23,7 @@ from strongroom.core.credentials import (
 from strongroom.core.csrf_rules import matches
 from strongroom.core.events import GenerationsUsedUp, SessionEndedEvent, SessionRenewed
 from strongroom.core.exchange import ResponseEdits
+from strongroom.core.known_devices import DeviceMark, device_cookie
 from strongroom.core.ops import Find, Flow, Found, Outcome, Replace, Rotate, Shift, Touch
 from strongroom.core.record import EndReason, Kind, Record
 from strongroom.core.tokens import MAX_RENEWAL, Token, renewal_of, successor
@@ -87,6 +88,7 @@ def abort(visit: Visit) -> Flow[None]:
     yield from _end_aborted(visit, visit.aborts)
     visit.leave()
     visit.cookie_locked = True
+    visit.mark().issue = False
 
 
 def _end_stray(visit: Visit) -> Flow[None]:
@@ -138,6 +140,8 @@ def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
     if visit.pre_session_new and visit.pre_session is not None and visit.kind is Kind.ANONYMOUS:
         edits.cookies.append(ctx.pre_cookie.render(visit.pre_session.hex(), None))
     edits.cookies += visit.state_cookies.values()
+    if visit.device_mark is not None:
+        edits.cookies += _device_cookie(visit, visit.device_mark)
     if _clears_login(visit, status):
         edits.cookies.append(ctx.login_cookie.render_deletion())
     if visit.signed_out:
@@ -166,10 +170,20 @@ def _says_something(visit: Visit) -> bool:
         or visit.csrf_token_used
         or visit.pre_session_new
         or visit.state_cookies
+        or visit.device_mark is not None
         or visit.forgets_old
         or login.forget
         or login.dead
     )
+
+
+def _device_cookie(visit: Visit, mark: DeviceMark) -> list[bytes]:
+    """Handed out at a sign-in, so that its lifetime counts from the latest one."""
+    ctx, lifetime = visit.ctx, visit.ctx.policy.know_devices_for
+    if mark.issue and mark.device is not None and lifetime is not None:
+        value = device_cookie(ctx.keys.device, ctx.keys.mac, mark.device)
+        return [ctx.device_cookie.render(value, int(lifetime.total_seconds()))]
+    return [ctx.device_cookie.render_deletion()] if mark.forget else []
 
 
 def _forget_old(visit: Visit, edits: ResponseEdits) -> None:

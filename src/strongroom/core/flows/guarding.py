@@ -104,7 +104,7 @@ def refuse_cross_site(visit: Visit, decision: Decision) -> None:
     raise CsrfRefused(
         "This request was refused, because it could have come from another site.",
         why=decision.reason,
-        hint=f"The rule that decided is {decision.rule!r}.",
+        hint=f"{decision.hint} The rule that decided is {decision.rule!r}.".lstrip(),
     )
 
 

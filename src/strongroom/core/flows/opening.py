@@ -40,7 +40,6 @@ MAX_CANDIDATES = SAME_NAME_LIMIT
 """Cookies of our name whose tag is checked, a microsecond each: far more than a browser has unless
 somebody plants them."""
 _ATTEMPTS = 4
-_HAND_OVER = Kind.HAND_OVER
 
 
 def candidates(visit: Visit) -> list[Token]:
@@ -91,7 +90,7 @@ def admit(visit: Visit, token: Token, found: Found | None) -> bool:
     seen = _assess(visit, token, found)
     if seen.over is not None or seen.verdict is not CURRENT or seen.identity is None:
         return False
-    if seen.identity.kind is _HAND_OVER:
+    if not seen.identity.kind.is_session:
         return False
     visit.enter(found.record, seen.identity, token)
     visit.verified = found.authoritative
@@ -174,7 +173,7 @@ def decide(visit: Visit, token: Token, found: Found) -> Flow[bool]:
         if seen.over is not None or seen.identity is None:
             yield from _over(visit, token, found, seen)
             return False
-        if seen.identity.kind is Kind.HAND_OVER:
+        if not seen.identity.kind.is_session:
             visit.cookie_locked = True
             return False
         match seen.verdict:

@@ -234,7 +234,8 @@ def _moved(visit: Visit, login: _Login, credential: Credential) -> Flow[Record |
     """Write the use: the credential, and where it was used, under the issuing key. None where
     somebody else was first."""
     ctx, identity = visit.ctx, login.identity
-    used = replace(identity, device=visit.device(), address=visit.address)
+    named = visit.device_reference(login.subject) or identity.device_id
+    used = replace(identity, device=visit.device(), address=visit.address, device_id=named)
     outcome: Outcome = yield Rotate(
         login.record.session_id,
         ctx.fresh(),
