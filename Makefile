@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick scale clean
+.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick instructions scale clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev venv-peers
 
@@ -90,6 +90,9 @@ bench: venv-peers ## What a session costs a request, ours beside the peers (some
 
 bench-quick: venv-peers ## The same with fewer rounds, in less than two minutes
 	@$(BIN)/python -m bench.cost --quick $(ARGS)
+
+instructions: venv-dev ## Count the hot path's processor instructions; fails where they grew (needs valgrind)
+	@$(BIN)/python -m bench.cost.instructions $(ARGS)
 
 scale: venv-dev ## What a session weighs and an op costs among ten thousand, and among a million (ARGS=)
 	@$(BIN)/python -m bench.scale $(ARGS)

@@ -112,11 +112,15 @@ class MsgpackCodec:
             raise ValueError("these bytes are not a value") from error
 
 
+_EXACT = frozenset({str, bytes, bool, int, type(None)})
+"""Types, and no subclasses, of which every value can be kept: most values are of one of them."""
 _PLAIN = (str, bytes, bool, int, float, type(None))
 
 
 def _check(value: object, where: str, depth: int) -> None:
     """Refuse what MessagePack would convert in silence (sets, UUIDs, dataclasses, ...)."""
+    if type(value) in _EXACT:
+        return
     if isinstance(value, Enum):
         # It would come back as a plain str or int that equals it, and is not it.
         raise _refused(where, value)
