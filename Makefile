@@ -20,7 +20,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins screenshots simulate races clean
+.PHONY: help demo test test-fast check format pins screenshots simulate races audit-real clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev venv-peers
 
@@ -84,6 +84,9 @@ simulate: venv-dev ## Honest people and thieves, by the thousand: who is noticed
 
 races: venv-peers ## Two overlapping requests against us and against our peers, one table
 	@$(BIN)/python -m bench.races $(ARGS)
+
+audit-real: venv-dev ## Install real applications from the registries, audit each on loopback, compare with docs/audit-real.md
+	@$(BIN)/python -m tests.audit.real $(ARGS)
 
 clean: ## Remove caches and build results; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
