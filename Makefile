@@ -20,11 +20,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick instructions scale audit-real clean
-=======
-.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick bench-served bench-page instructions scale clean
->>>>>>> perf
+.PHONY: help demo test test-fast check format pins screenshots simulate races
+.PHONY: bench bench-quick bench-served bench-page instructions scale audit-real clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev venv-peers
 
