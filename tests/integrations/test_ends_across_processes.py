@@ -22,8 +22,9 @@ from websockets.typing import Origin
 from strongroom import SessionManager, SessionPolicy, keyfile, open_store
 from strongroom.testing import FrozenClock
 from tests.cli.runner import Desk
-from tests.proxies.servers import ROOT, free_port, running
+from tests.proxies.servers import ROOT, running
 from tests.support.places import Servers
+from tests.support.servers.ports import free_port
 
 pytestmark = [
     pytest.mark.slow,
