@@ -26,6 +26,7 @@ read = "/in/"
 FAULTS = {
     "keeps what a visitor has": "fixation-kept",
     "signs out by any link": "end-by-get",
+    "signs out by any link, strictly": "end-by-get",
 }
 UNTOLD = {
     "drawn by a script": ("end-visible", "up to its scripts"),
@@ -64,6 +65,8 @@ def test_a_fault_of_the_annex_is_found(fault: str) -> None:
     """The same habits do not hide what is wrong."""
     report = examine(build(fault), _target())
     assert findings(report) == {FAULTS[fault]}, told(report)
+    # A cookie that no link from elsewhere brings along is a second layer.
+    assert bool(report.of("warn")) == fault.endswith("strictly"), told(report)
 
 
 @pytest.mark.slow

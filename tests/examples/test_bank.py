@@ -492,13 +492,39 @@ def test_nobody_ends_the_session_of_somebody_else(town: Town) -> None:
     victim = clara.go("/devices").form(r"/devices/[0-9a-f]{32}/end")[""]
     mallory.go("/devices")
     assert "signed out already" in mallory.post(victim, {}).text
-    assert clara.go("/devices").text.count("Safari on iPhone") == 2  # Name, and its button.
+    assert clara.go("/devices").text.count("Safari on iPhone") == 3  # Name, and its two buttons.
+
+
+def test_not_me_ends_all_that_a_device_has(town: Town) -> None:
+    """Its sessions and its persistent login; then the password is to be changed."""
+    clara, thief = town.customer("clara"), town.browser(SAFARI)
+    thief.sign_in(stay="yes")
+    clara.go("/devices")
+    page = clara.submit(r"/devices/[0-9a-f]+/not-me")
+    assert clara.location == "/password"
+    assert "Whoever used it knew your password" in page.text
+    close(thief)
+    assert "Sign in" in thief.go("/account").text
+    assert "Nowhere else" in clara.go("/devices").text
+    assert "You said that a device was not yours" in clara.go("/activity").text
+
+
+def test_an_own_device_is_known_over_sign_outs(town: Town) -> None:
+    """By its cookie: nobody is told of a new device who has none."""
+    clara = town.customer("clara")
+    clara.submit("/sign-out")
+    town.clock.advance(timedelta(hours=1))
+    clara.sign_in()
+    other = town.browser(SAFARI)
+    other.sign_in()
+    kept = [name for name in clara.cookies if name.startswith("device-")]
+    assert kept and all(clara.cookies[each] != other.cookies[each] for each in kept)
 
 
 def test_signing_out_makes_the_cookie_worthless(town: Town) -> None:
     """Not only in the browser: the session has ended where it is kept."""
     clara = town.customer("clara")
-    kept = dict(clara.cookies)
+    kept = {name: value for name, value in clara.cookies.items() if "device" not in name}
     page = clara.submit("/sign-out")
     assert "You are signed out" in page.text
     assert not set(kept) & set(clara.cookies)

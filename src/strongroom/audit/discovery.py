@@ -62,6 +62,8 @@ class Plan:
     forms: list[Form] = field(default_factory=list[Form])
     pages: list[str] = field(default_factory=list[str])
     without_sign_out: list[str] = field(default_factory=list[str])
+    public: list[str] = field(default_factory=list[str])
+    """Pages without a way to sign out that are the same for a visitor."""
     scripted_sign_out: list[str] = field(default_factory=list[str])
     """Pages on which only a script speaks of signing out, or that only a script draws."""
     websocket: str = ""
@@ -289,7 +291,12 @@ class Discovery:
         if not asks and not _shows_sign_out(page):
             words = SIGN_OUT_WORDS.search(page.code) or SIGN_OUT_WORDS.search(page.text)
             drawn = words or not (page.links or page.forms)
-            (plan.scripted_sign_out if drawn else plan.without_sign_out).append(page.url)
+            if drawn:
+                plan.scripted_sign_out.append(page.url)
+            elif self._is_public(page):
+                plan.public.append(page.url)
+            else:
+                plan.without_sign_out.append(page.url)
         plan.forms += [
             form
             for form in page.forms
@@ -297,6 +304,13 @@ class Discovery:
             and not is_sign_out_form(form)
             and _sign_in_form_score(form) < 1
         ]
+
+    def _is_public(self, page: Page) -> bool:
+        """Whether a visitor sees the very same page."""
+        try:
+            return read_page(self.fresh().get(page.url)).text == page.text
+        except Unreachable:
+            return False
 
     def _find_websocket(self, page: Page) -> None:
         """The first WebSocket of this host that a script of the page opens."""

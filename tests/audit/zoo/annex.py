@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -27,6 +27,7 @@ def build(fault: str = "") -> Starlette:
     sessions: dict[str, dict[str, Any]] = {}
     name = {"alice": "alice"}
     number = count()
+    any_link = fault.startswith("signs out by any link")
     writing: list[str] = []
 
     def token() -> str:
@@ -36,7 +37,8 @@ def build(fault: str = "") -> Starlette:
         return HTMLResponse(f"<title>Annex</title>{body}", status, _SHOWN)
 
     def keep(response: Response, value: str) -> Response:
-        response.set_cookie("__Host-sid", value, secure=True, httponly=True, samesite="lax")
+        same: Literal["lax", "strict"] = "strict" if fault.endswith("strictly") else "lax"
+        response.set_cookie("__Host-sid", value, secure=True, httponly=True, samesite=same)
         return response
 
     def found(request: Request) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def build(fault: str = "") -> Starlette:
                 sessions[value] = {"csrf": secrets.token_hex(16)}
                 keep(response, value)
             return response
-        query = "" if fault == "signs out by any link" else f"&amp;sectok={record['csrf']}"
+        query = "" if any_link else f"&amp;sectok={record['csrf']}"
         leave = f'<a href="/in/leave?do=logout{query}">Leave the annex</a>'
         if fault == "drawn by a script":
             leave = f"<script>draw('logout', {leave!r})</script>"
@@ -104,7 +106,7 @@ def build(fault: str = "") -> Starlette:
         record = found(request)
         if fault == "too busy to sign out" and writing:
             return show("Busy", 503)
-        if fault != "signs out by any link" and (
+        if not any_link and (
             not record or request.query_params.get("sectok") != record.get("csrf")
         ):
             return RedirectResponse("/in/", 303)

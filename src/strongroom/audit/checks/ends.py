@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from strongroom.audit.browser import OTHER_AGENT, Browser, Initiator
+from strongroom.audit.changes import protected_by_cookie
 from strongroom.audit.discovery import confirm_sign_out
 from strongroom.audit.recipes import Lost, Recipe
 from strongroom.audit.site import Site
@@ -145,6 +146,9 @@ def by_get(site: Site) -> Verdict:
     url = recipe.form.action if recipe.form else recipe.draft(site.signed_in(), site.account).url
     reply = browser.get(url, initiator=_FROM_ELSEWHERE)
     stays, shown = site.look(browser)
+    if not stays and protected_by_cookie(site, by_get=True):
+        return warned(f"GET {url} signs out; only SameSite=Strict keeps other sites from it.",
+                      reply, shown)  # fmt: skip
     if not stays:
         return failed(f"GET {url}, as a link elsewhere would send it, signs out.", reply, shown)
     _prove_sign_out(site, browser)
@@ -174,7 +178,8 @@ def visible(site: Site) -> Verdict:
     if not site.plan.pages:
         raise NotApplicable("The site answers with data, not with pages.")
     without = site.plan.without_sign_out
-    if len(without) == len(site.plan.pages):
+    count = len(site.plan.pages) - len(site.plan.public)
+    if len(without) == count:
         if site.plan.sign_out is not None:
             return warned("None of the pages that were read shows a way to sign out.")
         return failed("None of the pages that were read shows a way to sign out.")
@@ -184,8 +189,8 @@ def visible(site: Site) -> Verdict:
             "scripts, which are not run: look at it."
         )
     if without:
-        return warned(f"{len(without)} of {len(site.plan.pages)} pages do not: {without[0]}")
-    return passed(f"All of {len(site.plan.pages)} pages do.")
+        return warned(f"{len(without)} of {count} pages do not: {without[0]}")
+    return passed(f"All of {count} pages do.")
 
 
 @check(

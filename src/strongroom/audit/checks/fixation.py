@@ -7,7 +7,7 @@ import string
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from strongroom.audit.browser import Browser
+from strongroom.audit.browser import Browser, resolved
 from strongroom.audit.discovery import perform_sign_in
 from strongroom.audit.jar import Cookie
 from strongroom.audit.proof import shape_of
@@ -252,7 +252,7 @@ def carried(site: Site) -> Verdict:
     recipe = Recipe(call, site.target.url)
     draft = recipe.draft(browser, None)
     draft.send(browser)
-    read = site.target.url.rstrip("/") + call.read if call.read.startswith("/") else call.read
+    read = resolved(site.target.url, call.read)
     if draft.nonce not in browser.get(read).text:
         raise Unsure("What the visitor left could not be seen before the sign-in either.")
     site.sign_in(browser)

@@ -302,6 +302,11 @@ def hashed(site: Site) -> Verdict:
     return passed("Not the hash of a counter, a clock or the name.")
 
 
+def _is_uuid(value: str) -> bool:
+    found = dissect(value)
+    return found.kind in ("uuid", "keyed") and dissect(found.random).kind == "uuid"
+
+
 @check(
     "token-uuid",
     "The token is no UUID",
@@ -318,9 +323,11 @@ def hashed(site: Site) -> Verdict:
 def uuid(site: Site) -> Verdict:
     """The token does not have the form of a UUID."""
     found = _anatomy(site)
-    others = sample(site).tokens[:_FORMS] if found.kind == "uuid" else ()
+    # Of a random id and its signature the id counts.
+    named = _is_uuid(site.essentials.main.value)
+    others = sample(site).tokens[:_FORMS] if named else ()
     # One of 64 random values of 32 hexadecimal digits has the form of a UUID as well.
-    if found.kind != "uuid" or any(dissect(each).kind != "uuid" for each in others):
+    if not named or not all(map(_is_uuid, others)):
         return passed("It does not have the form of a UUID.")
     version = found.random.replace("-", "")[12]
     if version in "1267":
