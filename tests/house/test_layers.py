@@ -107,7 +107,9 @@ LAYERS = (
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
     Layer(
-        "integrations.old_cookies", ours=("core.adoption", "core.data"), theirs=("itsdangerous",)
+        "integrations.old_cookies",
+        ours=("core.adoption", "core.data"),
+        theirs=("flask", "itsdangerous"),
     ),
     Layer("integrations.watching", ours=INTEGRATION),
     Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
