@@ -92,19 +92,17 @@ class Accounts:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.touch(mode=0o600)
-        with closing(sqlite3.connect(path)) as db:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_SCHEMA)
+        self.prepare("PRAGMA journal_mode = WAL;" + _SCHEMA)
 
     async def by_id(self, account_id: str) -> Account | None:
         """The account that a session's subject names."""
         query = "SELECT * FROM accounts WHERE id = ?"
-        return await self._do(lambda db: _account(db.execute(query, (account_id,))))
+        return await self.do(lambda db: _account(db.execute(query, (account_id,))))
 
     async def named(self, username: str) -> Account | None:
         """The account with this username."""
         query = "SELECT * FROM accounts WHERE username = ?"
-        return await self._do(lambda db: _account(db.execute(query, (username,))))
+        return await self.do(lambda db: _account(db.execute(query, (username,))))
 
     async def create(self, username: str, name: str, email: str, password_hash: str) -> Account:
         """A new account without money.
@@ -115,7 +113,7 @@ class Accounts:
         account = Account(secrets.token_hex(8), username, name, email, password_hash)
         row = (account.id, username, name, email, password_hash)
         try:
-            await self._do(lambda db: db.execute("INSERT INTO accounts VALUES (?,?,?,?,?)", row))
+            await self.do(lambda db: db.execute("INSERT INTO accounts VALUES (?,?,?,?,?)", row))
         except sqlite3.IntegrityError:
             raise UsernameTaken from None
         return account
@@ -123,12 +121,12 @@ class Accounts:
     async def set_email(self, account_id: str, email: str) -> None:
         """Where the bank writes to."""
         change = "UPDATE accounts SET email = ? WHERE id = ?"
-        await self._do(lambda db: db.execute(change, (email, account_id)))
+        await self.do(lambda db: db.execute(change, (email, account_id)))
 
     async def set_password(self, account_id: str, password_hash: str) -> None:
         """What the next sign-in is checked against."""
         change = "UPDATE accounts SET password_hash = ? WHERE id = ?"
-        await self._do(lambda db: db.execute(change, (password_hash, account_id)))
+        await self.do(lambda db: db.execute(change, (password_hash, account_id)))
 
     async def forget(self, usernames: list[str]) -> None:
         """Remove accounts and every transfer that they took part in."""
@@ -138,16 +136,16 @@ class Accounts:
             for statement in _FORGET:
                 db.executemany(statement, given)
 
-        await self._do(work)
+        await self.do(work)
 
     async def balance(self, account_id: str) -> int:
         """What the account holds, in cents."""
-        return await self._do(lambda db: _balance(db, account_id))
+        return await self.do(lambda db: _balance(db, account_id))
 
     async def entries(self, account_id: str, limit: int = 50) -> list[Entry]:
         """The account's book, newest first."""
         given = {"id": account_id, "limit": limit}
-        return await self._do(
+        return await self.do(
             lambda db: [_entry(row, account_id) for row in db.execute(_ENTRIES, given)]
         )
 
@@ -175,9 +173,15 @@ class Accounts:
                 row,
             )
 
-        await self._do(work)
+        await self.do(work)
 
-    async def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def prepare(self, schema: str) -> None:
+        """Make tables of somebody else's, such as the second factors, in the same file."""
+        with closing(sqlite3.connect(self.path)) as db:
+            db.executescript(schema)
+
+    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """One transaction, in a thread of its own."""
         return await asyncio.to_thread(self._in_transaction, work)
 
     def _in_transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -1,4 +1,4 @@
-"""The bank as an application: a session manager, two middlewares, four groups of pages."""
+"""The bank as an application: a session manager, two middlewares, seven groups of pages."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from .accounts import Accounts
 from .attacks.stage import ACCOUNTS, SESSIONS, Stage
 from .attacks.watching import counted_store, overhear
 from .desk import Bank, Desk
+from .factors import Factors
 from .headers import SecurityHeaders
 from .passwords import Passwords
-from .views import attacker, devices, money, settings, signing
+from .views import approving, attacker, confirming, devices, factors, money, settings, signing
 
 KEYS = "strongroom.keys"
 
@@ -48,7 +49,11 @@ def create_app(
     desk is open, too. Tests hand in a clock and a cheap hasher.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    policy = replace(policy or SessionPolicy.for_development(), step_up_path=signing.CONFIRM)
+    policy = replace(
+        policy or SessionPolicy.for_development(),
+        step_up_path=confirming.CONFIRM,
+        devices_need_consent=False,  # The device cookie does nothing here but secure accounts.
+    )
     if keys is None:
         keys, _made = development_keys(data_dir / KEYS, clock(), realm="bank")
     store = open_async_store(f"sqlite:///{quote(str(data_dir / SESSIONS))}")
@@ -61,14 +66,16 @@ def create_app(
     app = FastAPI(openapi_url=None)  # Pages for people: there is no API to describe.
     app.state.manager = manager
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
-    for pages in (signing, money, settings, devices):
+    for pages in (signing, confirming, money, approving, settings, factors, devices):
         app.include_router(pages.router)
     stage = None
     if policy.development:
         another = partial(create_app, policy=policy, sinks=(), hasher=hasher)
         stage = Stage(app, data_dir, accounts, manager, keys, another)
         app.include_router(attacker.router)
-    app.state.bank = Bank(accounts, Passwords(hasher), clock, stage)
+    app.state.bank = Bank(
+        accounts, Passwords(hasher), Factors(accounts), clock, stage, policy.remember_for
+    )
     app.add_exception_handler(HTTPException, _not_here)
     app.add_middleware(SessionMiddleware, manager=manager)
     app.add_middleware(SecurityHeaders, https=not policy.development)

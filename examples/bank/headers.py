@@ -15,6 +15,9 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+WITH_SCRIPT = _HEADERS["Content-Security-Policy"].replace("script-src 'none'", "script-src 'self'")
+"""For the pages that use a passkey: there is one script of ours, and nothing inline."""
+
 _HTTPS_ONLY = {"Strict-Transport-Security": "max-age=31536000"}
 
 

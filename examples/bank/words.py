@@ -10,7 +10,12 @@ from typing import Any
 
 from strongroom import EndReason
 
-FACTORS = {"pwd": "password", "otp": "one-time code", "hwk": "security key", "swk": "passkey"}
+FACTORS = {
+    "pwd": "password",
+    "otp": "one-time code",
+    "swk": "passkey",
+    "mfa": "finger, face or PIN",
+}
 """RFC 8176 values that people may meet here."""
 
 ENDED = {
@@ -30,6 +35,8 @@ ENDED = {
     EndReason.STORE_RESET: "the bank signed everybody out",
     EndReason.REDEEMED: "it was handed over to another device",
     EndReason.SIGNAL: "something about its use looked wrong",
+    EndReason.USED: "what was approved is done",
+    EndReason.VOIDED: "something else was asked for than what was approved",
 }
 """Why a session ended, as the end of a sentence that begins with "Ended:"."""
 
@@ -53,8 +60,12 @@ HAPPENED = {
     "authn_remember_created": "This browser was remembered",
     "authn_remember_used": "A remembered browser came back",
     "authn_remember_ended": "A browser was forgotten",
+    "device_disowned": "You said that a device was not yours",
     "session_signal": "Something looked unusual",
     "authn_step_up": "You confirmed that it was you",
+    "authz_approval_given": "You approved a transfer",
+    "authz_approval_refused": "An approval was refused",
+    "authn_step_down": "You asked to be asked again before anything sensitive",
     "authn_password_change": "You changed your password",
     "authn_token_reuse": "An old key of a session was used, so the session was ended",
     "session_logout": "You signed out",
@@ -70,12 +81,18 @@ HAPPENED = {
 
 NOTED = {
     "email_changed": "You changed your e-mail address",
+    "factor_added": "A second factor was added",
+    "factor_removed": "A second factor was removed",
     "money_moved": "You moved money",
+    "recovery_code_used": "A recovery code was used",
+    "recovery_codes_made": "New recovery codes were made",
 }
 """What the bank itself notes in the history, with `session.note`."""
 
 NOT_TOLD = {
     "application",
+    "authz_approval_asked",
+    "authz_approval_used",
     "authz_fail",
     "crypt_decrypt_fail",
     "session_all_ended",
@@ -85,6 +102,7 @@ NOT_TOLD = {
     "session_renewed",
     "session_signed_out_everywhere",
     "session_use_after_expire",
+    "subject_erased",
     "sys_store_unavailable",
     "sys_clock_skew",
 }
@@ -116,6 +134,8 @@ def tell(event: Mapping[str, Any], devices: Mapping[str, str]) -> Told | None:
     what it runs on.
     """
     what = HAPPENED.get(event["event"]) or NOTED.get(event.get("what", ""))
+    if event.get("pending"):
+        what = "Your password was entered"
     if what is None:
         return None
     device = event.get("device") or devices.get(event.get("session_id", ""))

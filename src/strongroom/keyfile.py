@@ -100,7 +100,7 @@ def read(path: str | Path) -> Keyring:
     except FileNotFoundError:
         raise ConfigurationError(
             f"There is no key file at {path}.",
-            why="Sessions cannot be issued or read without keys.",
+            why="Sessions cannot be issued or read without keys." + _looked_for_in(path),
             hint=f"Make one with: strongroom keys generate {path}",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -112,6 +112,11 @@ def read(path: str | Path) -> Keyring:
             hint=f"If nobody did, run: chmod 600 {path}. Otherwise make new keys.",
         )
     return loads(text, str(path))
+
+
+def _looked_for_in(path: Path) -> str:
+    """Where a relative path begins, which is what is wrong when the file is there after all."""
+    return "" if path.is_absolute() else f" It was looked for in {path.absolute().parent}."
 
 
 def write(path: str | Path, ring: Keyring, *, replace: bool = False) -> None:

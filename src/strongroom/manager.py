@@ -10,24 +10,27 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
+from .actions import Action, Done, Runner
 from .adapters import AesGcm, MsgpackCodec, system_clock, system_entropy
 from .core import flows
 from .core.adoption import Adoption, OldSession
 from .core.cookies import CookieSpec, cookie_name
+from .core.csrf import DECISIONS
 from .core.errors import (
     ConfigurationError,
     StoreError,
     StrongroomError,
     UnreadableRecord,
 )
-from .core.events import ClockSkewed, Event, EventSink, StoreFailed
-from .core.exchange import RequestFacts, ResponseEdits
+from .core.events import ClockSkewed, CrossSiteRefused, Event, EventSink, StoreFailed
+from .core.exchange import SAFE_METHODS, RequestFacts, ResponseEdits
+from .core.flows.devices import DeviceInfo
 from .core.flows.listing import LoginInfo, Report, SessionInfo
 from .core.ops import Find, Flow, Found
 from .core.places import Place
@@ -35,15 +38,15 @@ from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
 from .core.risk import Population
 from .core.sealing import Aead, Codec, Keyring, Sealer
-from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.tokens import Token, VerifiedTokens, blake2b_mac, hmac_sha512
 from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
 from .following import Following
 from .keyfile import KeyFile
 from .running import end_task
-from .session import Action, Done, Session
-from .stores.base import AsyncStore, Near, Store
+from .session import Session
+from .stores.base import AsyncStore, Near, NearStats, Store
 from .telemetry.logging import LoggingSink
 from .telemetry.spikes import SpikeSink
 
@@ -69,6 +72,8 @@ class Settings(TypedDict, total=False):
     """Where events go; without any, JSON lines in the logger `strongroom.events`."""
     locate: Callable[[str], Place] | None
     """Where an address seems to be, such as a `strongroom.places.PlacesFile`; it never raises."""
+    consents: Callable[[RequestFacts], bool] | None
+    """Whether a visitor agreed to be known again by a device cookie, if the policy wants that."""
     everybody: Population | None
     """Everybody's habits, which the risk of a sign-in is measured by; None measures none."""
     clock: Callable[[], int]
@@ -89,6 +94,7 @@ class _Manager:
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
         locate: Callable[[str], Place] | None = None,
+        consents: Callable[[RequestFacts], bool] | None = None,
         everybody: Population | None = None,
         clock: Callable[[], int] = system_clock,
         entropy: Callable[[int], bytes] = system_entropy,
@@ -104,6 +110,7 @@ class _Manager:
         self.adoption = adopt
         self._sinks = _default_sinks() if sinks is None else tuple(sinks)
         self._locate = locate
+        self._consents = None if consents is None else _agreed(consents)
         self._everybody = everybody or Population()
         self._uses = UsesOfSessions()
         self._sealer = Sealer(aead or AesGcm(), entropy)
@@ -112,6 +119,7 @@ class _Manager:
         self._check_every = ms(self.policy.max_staleness)
         self._next_check = 0
         self._warned = False
+        self._shown: set[str] = set()
         self._ring: Keyring | None = None
         self._changes_at: int | None = None
         self._context = self._refresh(clock())
@@ -133,6 +141,8 @@ class _Manager:
     def emit(self, events: Iterable[Event]) -> None:
         """Hand events to the sinks. One that fails is reported, and loses nothing."""
         for event in events:
+            if isinstance(event, CrossSiteRefused):
+                self._show_the_way(event)
             for sink in self._sinks:
                 try:
                     sink(event)
@@ -149,6 +159,21 @@ class _Manager:
             "in. Behind a proxy with https: SessionPolicy(proxies=TrustedProxies.of(...)). On this "
             "machine: SessionPolicy.for_development(). What is wrong says: strongroom doctor URL",
             facts.host or "an unknown host",
+        )
+
+    def _show_the_way(self, refused: CrossSiteRefused) -> None:
+        """Say once for each rule what a developer does about it: the client is not told that."""
+        decision = DECISIONS.get(refused.rule)
+        if decision is None or refused.rule in self._shown:
+            return
+        self._shown.add(refused.rule)
+        _log.warning(
+            "A request to %r was refused with 403. %s If the request is your own: %s The rule is "
+            "%s; this is said once for each rule, and every refusal is an event malicious_csrf.",
+            refused.path,
+            decision.reason,
+            decision.hint,
+            refused.rule,
         )
 
     def _opened_without_store(self, visit: Visit, error: StoreError) -> Visit:
@@ -190,7 +215,8 @@ class _Manager:
             )
         self._ring, self._changes_at = ring, ring.changes_at(now)
         self._next_check = now + self._check_every
-        session_cookie, pre_cookie, login_cookie = _cookies(self.policy, keys.store_identity)
+        cookies = _cookies(self.policy, keys.store_identity)
+        session_cookie, pre_cookie, login_cookie, device_cookie = cookies
         return Context(
             policy=self.policy,
             clocks=self.policy.clocks,
@@ -206,6 +232,8 @@ class _Manager:
             locate=self._locate,
             everybody=self._everybody,
             uses=self._uses,
+            consents=self._consents,
+            device_cookie=device_cookie,
             login_cookie=login_cookie,
         )
 
@@ -228,6 +256,10 @@ class SessionManager(_Manager):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
+
     def start(self) -> None:
         """Open the store, check that it belongs to these keys, and compare the clocks."""
         self.store.open(self.store_identity)
@@ -248,16 +280,27 @@ class SessionManager(_Manager):
         Raises:
             StoreError: nobody is let in; what was found out is in the log.
         """
-        ctx = self.context
-        visit = flows.visit_without_session(ctx, facts)
+        try:
+            ctx = self.context
+            visit = flows.visit_without_session(ctx, facts)
+        except ConfigurationError as error:
+            raise _said_plainly(error) from None
         if visit is None:
             visit = Visit(ctx, facts)
             try:
-                drive(flows.enter_session(visit, flows.candidates(visit)), self.store)
-                self._adopt(visit)
+                if not self._admitted(visit, tokens := flows.candidates(visit)):
+                    drive(flows.enter_session(visit, tokens), self.store)
+                    self._adopt(visit)
             except StoreError as error:
                 visit = self._opened_without_store(visit, error)
         return Session(visit, self)
+
+    def _admitted(self, visit: Visit, tokens: list[Token]) -> bool:
+        """The usual case is one read, and no generator."""
+        if len(tokens) != 1:
+            return False
+        find = Find(tokens[0].session_id, flows.asks_store(visit))
+        return flows.admit(visit, tokens[0], self.store.find(find))
 
     def close(self, session: Session, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
@@ -287,6 +330,15 @@ class SessionManager(_Manager):
     def logins_of(self, subject: str) -> list[LoginInfo]:
         """The browsers that are remembered for the subject (persistent logins)."""
         return drive(flows.logins_of(self.context, subject), self.store)
+
+    def devices_of(self, subject: str) -> list[DeviceInfo]:
+        """The subject's devices, with what each one has; the latest used first."""
+        return drive(flows.devices_of(self.context, subject), self.store)
+
+    def end_device(self, subject: str, device_id: str, *, by: str | None = None) -> bool:
+        """End all that the device has, and count it as new from now on -> whether there is one."""
+        flow = flows.end_device(self.context, subject, device_id, reason=EndReason.OPERATOR, by=by)
+        return bool(self._report(flow).events)
 
     def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""
@@ -329,6 +381,15 @@ class SessionManager(_Manager):
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return drive(flows.export_subject(self.context, subject), self.store)
 
+    def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = drive(flows.erase_subject(self.context, subject, by=by), self.store)
+        self.emit(report.events)
+        return report.ended
+
     def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
         return drive(flows.sweep(self.context), self.store)
@@ -363,6 +424,7 @@ class AsyncSessionManager(_Manager):
         self._started = False
         self._starting: asyncio.Lock | None = None
         self._housekeeping: asyncio.Task[None] | None = None
+        self._finishing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> AsyncSessionManager:
         await self.start()
@@ -370,6 +432,10 @@ class AsyncSessionManager(_Manager):
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    def near_cache(self) -> NearStats | None:
+        """What this process's near cache holds and whether it lives; None without one."""
+        return self.store.stats() if isinstance(self.store, Near) else None
 
     async def start(self) -> None:
         """Open the store, check that it belongs to these keys, begin to sweep. Twice is a no-op."""
@@ -392,14 +458,31 @@ class AsyncSessionManager(_Manager):
             self._starting = None
             await self.store.close()
 
+    def has_nothing_to_open(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether this request is in no session, changes nothing, and needs no judgement.
+
+        Then `anonymous` makes its visit, if anybody asks for it.
+        """
+        if self.policy.development or self.adoption is not None or not self._started:
+            return False
+        return method in SAFE_METHODS and flows.presents_nothing(self.context, headers)
+
+    def anonymous(self, facts: RequestFacts) -> Visit:
+        """The visit of a request that has nothing to open."""
+        ctx = self.context
+        return flows.visit_without_session(ctx, facts) or Visit(ctx, facts)
+
     async def open(self, facts: RequestFacts) -> Visit:
         """Begin a request: which session it is in. The usual case is one read and no generator.
 
         Raises:
             StoreError: nobody is let in; what was found out is in the log.
         """
-        ctx = self.context
-        without = flows.visit_without_session(ctx, facts)
+        try:
+            ctx = self.context
+            without = flows.visit_without_session(ctx, facts)
+        except ConfigurationError as error:
+            raise _said_plainly(error) from None
         if without is not None:
             return without
         visit = Visit(ctx, facts)
@@ -424,7 +507,7 @@ class AsyncSessionManager(_Manager):
 
     async def close(self, visit: Visit, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
-        if not flows.needs_writing(visit):
+        if not flows.needs_writing(visit, status):
             visit.response_started = True
             return flows.plain_edits(visit, status)
         edits = await adrive(flows.close_visit(visit, status), self.store)
@@ -451,14 +534,25 @@ class AsyncSessionManager(_Manager):
         """After the response: save what was assigned while it was sent, and deliver the events.
 
         A session that began before the response still takes data from a background task or a
-        stream; a WebSocket saves only when it says so.
+        stream; a WebSocket saves only when it says so. A server that cancels what follows a
+        response stops neither.
         """
-        if visit.data.assigned and visit.response_started and visit.record is not None:
+        saves = visit.has_unsaved_data and visit.response_started and visit.record is not None
+        if not saves and not visit.events:
+            return
+        task = asyncio.ensure_future(self._finish(visit, saves=saves))
+        self._finishing.add(task)
+        task.add_done_callback(self._finishing.discard)
+        await asyncio.shield(task)
+
+    async def _finish(self, visit: Visit, *, saves: bool) -> None:
+        if saves:
             try:
                 await adrive(flows.save(visit, explicit=False), self.store)
             except StrongroomError:
                 _log.exception("What was assigned after the response began could not be saved")
-        await self.deliver(visit.take_events())
+        if visit.events:
+            await self.deliver(visit.take_events())
 
     async def abort(self, visit: Visit) -> None:
         """The response failed: a session that it signed in ends, cancellation or not."""
@@ -492,6 +586,15 @@ class AsyncSessionManager(_Manager):
     async def logins_of(self, subject: str) -> list[LoginInfo]:
         """The browsers that are remembered for the subject (persistent logins)."""
         return await self._run(flows.logins_of(self.context, subject))
+
+    async def devices_of(self, subject: str) -> list[DeviceInfo]:
+        """The subject's devices, with what each one has; the latest used first."""
+        return await self._run(flows.devices_of(self.context, subject))
+
+    async def end_device(self, subject: str, device_id: str, *, by: str | None = None) -> bool:
+        """End all that the device has, and count it as new from now on -> whether there is one."""
+        flow = flows.end_device(self.context, subject, device_id, reason=EndReason.OPERATOR, by=by)
+        return bool((await self._report(flow)).events)
 
     async def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""
@@ -533,6 +636,15 @@ class AsyncSessionManager(_Manager):
     async def export_subject(self, subject: str) -> dict[str, Any]:
         """Everything that is kept of one person, as plain values; no secret is in it."""
         return await self._run(flows.export_subject(self.context, subject))
+
+    async def erase_subject(self, subject: str, *, by: str | None = None) -> int:
+        """End everything that one person has and remove what is kept of them -> how many things.
+
+        Its events go to the sinks and to no history. See docs/privacy.
+        """
+        report = await self._run(flows.erase_subject(self.context, subject, by=by))
+        self.emit(report.events)
+        return report.ended
 
     async def sweep(self) -> int:
         """Remove what may be forgotten -> how many things."""
@@ -599,9 +711,21 @@ async def _awaited(answered: Any) -> Any:
     return await answered if inspect.isawaitable(answered) else answered
 
 
+def _said_plainly(error: ConfigurationError) -> ConfigurationError:
+    """The error, once its sentence has a line of its own: a server prints it last, under a long
+    traceback of code that is not what has to be changed."""
+    _log.error("%s", error)
+    return error.with_traceback(None)
+
+
 def visit_of(session: Session) -> Visit:
     """The visit behind a session: for integrations."""
     return session._visit  # pyright: ignore[reportPrivateUsage]
+
+
+def runner_of(session: Session) -> Runner:
+    """What runs a session's actions: for integrations that dress a session in another class."""
+    return session._runner  # pyright: ignore[reportPrivateUsage]
 
 
 def _credentials_changed(ctx: Context, subject: str, keep: Session | None) -> Flow[Report]:
@@ -637,8 +761,8 @@ def _key_source(keys: KeySource) -> Callable[[], Keyring]:
 
 def _cookies(
     policy: SessionPolicy, store_identity: bytes
-) -> tuple[CookieSpec, CookieSpec, CookieSpec]:
-    """The session's, the pre-session's and the login's cookie, as browsers keep them (P18)."""
+) -> tuple[CookieSpec, CookieSpec, CookieSpec, CookieSpec]:
+    """The cookies of session, pre-session, login and device, as browsers keep them (P18)."""
     # The hash comes from realm and store secret, so two applications on one host differ (F6).
     short = store_identity[:4].hex()
     secure = not policy.development
@@ -652,9 +776,25 @@ def _cookies(
         secure=secure,
         same_site=policy.same_site,
     )
-    for each in (session_cookie, pre_cookie, login_cookie):
+    device_cookie = CookieSpec(
+        name=cookie_name("device", short, secure=secure), secure=secure, same_site="Lax"
+    )
+    for each in (session_cookie, pre_cookie, login_cookie, device_cookie):
         each.check()
-    return session_cookie, pre_cookie, login_cookie
+    return session_cookie, pre_cookie, login_cookie, device_cookie
+
+
+def _agreed(asked: Callable[[RequestFacts], bool]) -> Callable[[RequestFacts], bool]:
+    """The application's answer; where it fails, nobody has agreed."""
+
+    def consents(facts: RequestFacts) -> bool:
+        try:
+            return bool(asked(facts))
+        except Exception:
+            _log.exception("consents() failed, so this visitor gets no device cookie")
+            return False
+
+    return consents
 
 
 def _warn_of_development(policy: SessionPolicy) -> None:

@@ -4,75 +4,35 @@ A mutable mapping of the application's data, and the actions that change who is 
 `async def` every action is awaited; in a plain `def` endpoint, which runs in a thread of its own,
 the same call does its work before it returns. So one class serves both, and a forgotten `await` is
 told with a sentence instead of doing nothing in silence.
+
+What asks for more than a session, step-up and approvals, is in `privilege.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Self
 
+from .actions import Action, Done, Runner
 from .core import flows, login_state
 from .core.csrf_tokens import csrf_input
-from .core.errors import ActionNotAwaited, SignInRequired, StepUpRequired
-from .core.events import ApplicationEvent, LoginFailed, StepUpAsked
+from .core.events import ApplicationEvent, LoginFailed
+from .core.flows.devices import DeviceInfo
 from .core.flows.listing import LoginInfo, Report, SessionInfo, moment
-from .core.flows.signalling import judge_use, seen_by
+from .core.flows.signalling import seen_by
 from .core.flows.signing import check_can_issue
 from .core.ops import Flow, Touch
-from .core.policy import ms
 from .core.record import EndReason, Kind
-from .core.stepup import Challenge, Requirement, Satisfied, ask
 from .core.visit import Visit
-
-R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
+from .privilege import Privilege, proved, subject_of
 
 
-class Action(Protocol[R_co]):
-    """A call that acts on the store: awaited in `async def`, done already in plain `def`."""
-
-    def __await__(self) -> Generator[Any, Any, R_co]: ...
-
-    def result(self) -> R_co:
-        """What a finished action came to; for plain `def` endpoints."""
-        ...
-
-
-class Runner(Protocol):
-    """Runs flows for one request: on the event loop, or at once."""
-
-    def run(self, name: str, flow: Flow[R]) -> Action[R]:
-        """The action that the flow is, under the name that its caller knows it by."""
-        ...
-
-
-class Done(Generic[R]):
-    """An action that has happened already."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: R) -> None:
-        self._value = value
-
-    def __await__(self) -> Generator[Any, Any, R]:
-        yield from ()
-        return self._value
-
-    def result(self) -> R:
-        """What it came to."""
-        return self._value
-
-
-class Session(MutableMapping[str, Any]):
+class Session(Privilege, MutableMapping[str, Any]):
     """The session of one request. Its `repr` shows whose it is, never what opens it."""
 
-    __slots__ = ("_runner", "_visit")
-
-    def __init__(self, visit: Visit, runner: Runner) -> None:
-        self._visit = visit
-        self._runner = runner
+    __slots__ = ()
 
     def __repr__(self) -> str:
         visit = self._visit
@@ -232,9 +192,7 @@ class Session(MutableMapping[str, Any]):
         Raises:
             SignInOvertaken, SessionLimitReached, StoreUnavailable: nobody was signed in.
         """
-        flow = flows.sign_in(
-            self._seen(), subject, _factors(amr), pending=pending, remember=remember
-        )
+        flow = flows.sign_in(self._seen(), subject, proved(amr), pending=pending, remember=remember)
         return self._run("sign_in", flow)
 
     def resume(self, subject: str) -> Action[bool]:
@@ -251,7 +209,7 @@ class Session(MutableMapping[str, Any]):
         Raises:
             SignInRequired, SessionEnded: nothing was changed.
         """
-        return self._run("elevate", flows.elevate(self._seen(), _factors(amr)))
+        return self._run("elevate", flows.elevate(self._seen(), proved(amr)))
 
     def renew(self) -> Action[None]:
         """Ask for a renewal of the token with this response, before its time has come."""
@@ -278,7 +236,7 @@ class Session(MutableMapping[str, Any]):
 
         `amr` names what was proved on the way, such as the old password: it counts from now.
         """
-        flow = _count(flows.credentials_changed(self._seen(), _factors(amr)))
+        flow = _count(flows.credentials_changed(self._seen(), proved(amr)))
         return self._run("credentials_changed", flow)
 
     def hand_over(self) -> Action[str]:
@@ -345,7 +303,21 @@ class Session(MutableMapping[str, Any]):
     def persistent_logins(self) -> Action[list[LoginInfo]]:
         """The browsers that are remembered for the subject, the most recently used first."""
         visit = self._seen()
-        return self._run("persistent_logins", flows.logins_of(visit.ctx, _subject(visit)))
+        return self._run("persistent_logins", flows.logins_of(visit.ctx, subject_of(visit)))
+
+    def devices(self) -> Action[list[DeviceInfo]]:
+        """The subject's devices, with what each one has: this one first, then the latest used."""
+        return self._run("devices", _devices(self._seen()))
+
+    def end_device(self, device_id: str) -> Action[bool]:
+        """ "This was not me": end all that this device of the subject has -> whether there is one.
+
+        Its sessions, persistent logins and what was handed over from them; and at its next sign-in
+        it counts as new. Whoever used it knew the password: ask for another one.
+
+        Ask for a recent sign-in first (ASVS 7.5.2).
+        """
+        return self._run("end_device", _end_device(self._seen(), device_id))
 
     def end_session(self, session_id: str) -> Action[bool]:
         """End one session of the subject by its public id -> whether it was live.
@@ -374,68 +346,6 @@ class Session(MutableMapping[str, Any]):
         visit.ctx.codec.encode([what, details])
         visit.note(ApplicationEvent, what=what, details=details)
 
-    # Step-up.
-
-    def verify(self) -> Action[None]:
-        """Make sure, by the store itself, that the session still stands (P25, H2).
-
-        A no-op where the request began with the store's own word: always but on a safe method with
-        a near cache. If the session has ended, nobody is signed in from here on.
-        """
-        return self._run("verify", flows.verify(self._seen()))
-
-    def step_up(
-        self, *, max_age: timedelta | None = None, acr: str | None = None
-    ) -> Satisfied | Challenge:
-        """Whether a factor was proved recently and strongly enough (RFC 9470, P25).
-
-        Raises:
-            ActionNotAwaited: a near cache answered this request's read: `await verify()` first.
-        """
-        visit = self._verified()
-        judge_use(visit)
-        requirement = Requirement(max_age=None if max_age is None else ms(max_age), acr=acr)
-        return ask(
-            requirement,
-            visit.factors,
-            visit.ctx.now(),
-            visit.ctx.policy.acr,
-            visit.kind is Kind.REMEMBERED,
-            skew=ms(visit.ctx.policy.max_skew),
-            doubtful=visit.is_doubtful,
-        )
-
-    def require_sign_in(self) -> str:
-        """The subject.
-
-        Raises:
-            SignInRequired: nobody is signed in; answered with the sign-in page, or 401.
-        """
-        return _subject(self._seen())
-
-    def require_recent_sign_in(
-        self, *, max_age: timedelta | None = None, acr: str | None = None
-    ) -> str:
-        """The subject, if a factor was proved recently and strongly enough.
-
-        Raises:
-            SignInRequired: nobody is signed in.
-            StepUpRequired: too long ago or too weak; answered with the sign-in page, or RFC 9470.
-            ActionNotAwaited: a near cache answered this request's read: `await verify()` first.
-        """
-        self._verified()
-        subject = self.require_sign_in()
-        answer = self.step_up(max_age=max_age, acr=acr)
-        if isinstance(answer, Challenge):
-            self._visit.note(StepUpAsked, reason=answer.reason)
-            raise StepUpRequired(
-                "This needs a recent sign-in.",
-                why=answer.sentence,
-                hint="Sign in again to go on.",
-                challenge=answer,
-            )
-        return subject
-
     # Forms.
 
     def csrf_token(self, form: str = "") -> str:
@@ -450,24 +360,6 @@ class Session(MutableMapping[str, Any]):
     def csrf_input(self, form: str = "") -> str:
         """A hidden input with the token, for a template."""
         return csrf_input(self._visit.ctx.policy.csrf.field, self.csrf_token(form))
-
-    def _seen(self) -> Visit:
-        """The visit, noting that the response depends on the session (F5)."""
-        self._visit.seen = True
-        return self._visit
-
-    def _verified(self) -> Visit:
-        """The visit, by the store's own word. In `async def` that has to be awaited beforehand."""
-        visit = self._seen()
-        if not visit.verified:
-            try:
-                self._run("verify", flows.verify(visit)).result()
-            except ActionNotAwaited as error:
-                raise _not_verified() from error
-        return visit
-
-    def _run(self, name: str, flow: Flow[R]) -> Action[R]:
-        return self._runner.run(name, flow)
 
 
 class Authenticating:
@@ -520,29 +412,6 @@ def _begin(visit: Visit, subject: str | None) -> Flow[None]:
     visit.attempt_open = True
 
 
-def _not_verified() -> ActionNotAwaited:
-    return ActionNotAwaited(
-        "This decides about a sensitive action, and the session was read from the near cache.",
-        why="It may have ended elsewhere a moment ago.",
-        hint="Write `await session.verify()` before it, name the route in Routes(sensitive=...), "
-        "or use FastAPI's dependency require_recent_sign_in.",
-    )
-
-
-def _factors(amr: str | Iterable[str]) -> tuple[str, ...]:
-    return (amr,) if isinstance(amr, str) else tuple(amr)
-
-
-def _subject(visit: Visit) -> str:
-    if visit.subject is None:
-        raise SignInRequired(
-            "Nobody is signed in.",
-            why="This page belongs to somebody.",
-            hint="Sign in to go on.",
-        )
-    return visit.subject
-
-
 def _count(flow: Flow[Report]) -> Flow[int]:
     report = yield from flow
     return report.ended
@@ -551,7 +420,7 @@ def _count(flow: Flow[Report]) -> Flow[int]:
 def _sign_out_everywhere(visit: Visit) -> Flow[int]:
     check_can_issue(visit)
     yield from flows.verify(visit)
-    subject = _subject(visit)
+    subject = subject_of(visit)
     report = yield from flows.end_subject(
         visit.ctx, subject, reason=EndReason.EVERYWHERE, by=subject, visit=visit
     )
@@ -567,19 +436,19 @@ def _sessions(visit: Visit, *, include_ended: bool) -> Flow[list[SessionInfo]]:
     current = None if visit.record is None else visit.record.session_id
     return (
         yield from flows.sessions_of(
-            visit.ctx, _subject(visit), current=current, include_ended=include_ended
+            visit.ctx, subject_of(visit), current=current, include_ended=include_ended
         )
     )
 
 
 def _history(visit: Visit, limit: int) -> Flow[list[dict[str, Any]]]:
     yield from flows.verify(visit)
-    return (yield from flows.history(visit.ctx, _subject(visit), limit))
+    return (yield from flows.history(visit.ctx, subject_of(visit), limit))
 
 
 def _end_session(visit: Visit, session_id: str) -> Flow[bool]:
     yield from flows.verify(visit)
-    subject = _subject(visit)
+    subject = subject_of(visit)
     if session_id == visit.session_id:
         yield from flows.sign_out(visit)
         return True
@@ -588,6 +457,26 @@ def _end_session(visit: Visit, session_id: str) -> Flow[bool]:
     )
     visit.events += report.events
     return report.ended > 0
+
+
+def _devices(visit: Visit) -> Flow[list[DeviceInfo]]:
+    subject, record = subject_of(visit), visit.record
+    current = None if record is None else record.session_id
+    return (yield from flows.devices_of(visit.ctx, subject, current=current))
+
+
+def _end_device(visit: Visit, device_id: str) -> Flow[bool]:
+    yield from flows.verify(visit)
+    subject = subject_of(visit)
+    devices = yield from _devices(visit)
+    here = any(each.current and each.device_id == device_id for each in devices)
+    if here:
+        yield from flows.sign_out(visit)
+    report = yield from flows.end_device(
+        visit.ctx, subject, device_id, reason=EndReason.REVOKED, by=subject
+    )
+    visit.events += report.events
+    return here or bool(report.events)
 
 
 def _touch(visit: Visit) -> Flow[bool]:

@@ -159,11 +159,12 @@ class Visitor:
         page.goto(self.town.url + path)
         return page
 
-    def sign_in(self, customer: tuple[str, str] = ALICE) -> Page:
-        """Through the form."""
+    def sign_in(self, customer: tuple[str, str] = ALICE, *, stay: bool = False) -> Page:
+        """Through the form, with its box or without."""
         self.go("/sign-in")
         self.page.get_by_label("Username").fill(customer[0])
         self.page.get_by_label("Password").fill(customer[1])
+        self.page.get_by_label("Stay signed in").set_checked(stay)
         self.press("Sign in")
         return self.page
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
+
+from examples.bank.screenshots import chromium_arguments, chromium_path
 
 from .conftest import ALICE, Town, Visit, Visitor, another_site
 
@@ -17,14 +20,14 @@ FORM = """<!doctype html><title>Win a boat</title><form method="post" action="{u
 
 
 def test_signing_in_and_out(visit: Visit) -> None:
-    """The cookie is out of scripts' reach, and gone afterwards."""
+    """The cookies are out of scripts' reach; the session's is gone afterwards."""
     alice = visit()
     page = alice.sign_in()
     assert alice.path == "/account"
     assert page.get_by_role("heading", level=1).inner_text() == "Alice Marlowe"
-    (cookie,) = alice.context.cookies(alice.town.url)
-    assert cookie["httpOnly"]
-    assert cookie["sameSite"] == "Lax"
+    cookies = alice.context.cookies(alice.town.url)
+    assert sorted(each["name"].partition("-")[0] for each in cookies) == ["device", "id"]
+    assert all(each["httpOnly"] and each["sameSite"] == "Lax" for each in cookies)
     assert page.evaluate("document.cookie") == ""
     page.get_by_role("button", name="Sign out").click()
     expect(page).to_have_url(alice.town.url + "/signed-out")
@@ -38,7 +41,7 @@ def test_one_browser_is_ended_from_the_other(visit: Visit) -> None:
     phone.sign_in()
     laptop.go("/devices")
     assert laptop.page.locator("li.device").count() == 2
-    laptop.press("Sign out Chrome")
+    laptop.press("Sign out Chromium on Linux")
     assert "That device is signed out." in laptop.text
     phone.go("/account")
     assert phone.path.startswith("/sign-in")
@@ -186,3 +189,40 @@ FOCUS = """() => {
         outline: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
     };
 }"""
+
+
+def test_a_remembered_browser_is_signed_in_after_a_restart(
+    chromium: Browser, town: Town, tmp_path: Path
+) -> None:
+    """Chromium itself forgets the session's cookie, and keeps the persistent login's (D6)."""
+
+    def started() -> Visitor:
+        context = chromium.browser_type.launch_persistent_context(
+            tmp_path / "profile", executable_path=chromium_path(), args=chromium_arguments()
+        )
+        return Visitor(context, town)
+
+    before = started()
+    before.sign_in(stay=True)
+    kept = before.key
+    before.context.close()
+
+    after = started()
+    assert after.key == ""
+    after.go("/account")
+    assert "Alice Marlowe" in after.text
+    assert after.key not in ("", kept)
+    after.go("/move")
+    assert after.path == "/confirm?max_age=43200&next=%2Fmove"
+    after.page.get_by_label("Password").fill(ALICE[1])
+    after.press("Confirm")
+    assert after.path == "/move"
+    after.page.get_by_role("button", name="Sign out").click()
+    after.page.wait_for_load_state()
+    after.context.close()
+
+    once_more = started()
+    once_more.go("/account")
+    assert once_more.path.startswith("/sign-in")
+    once_more.context.close()
+    assert before.complaints + after.complaints + once_more.complaints == []

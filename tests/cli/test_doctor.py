@@ -10,18 +10,24 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strongroom import keyfile
+from strongroom import SessionManager, keyfile, open_store
 from strongroom.cli.doctor_cookies import SetCookie, check_cookies
 from strongroom.cli.doctor_findings import Finding
 from strongroom.cli.doctor_http import NoAnswer, Place, Reply, Way
 from strongroom.cli.doctor_pages import check_page, check_transport
-from strongroom.core.errors import UsageError
+from strongroom.cli.doctor_settings import _channel
+from strongroom.core.errors import StoreError, StoreUnavailable, UsageError
+from strongroom.core.ops import Alive, ChangedAll, Watch
 from tests.cli.runner import KEYS, Desk
+from tests.stores.acl import RULES
+from tests.support.servers import valkey
 
 HTTPS = Place("https", "shop.example", 443)
 HTTP = Place("http", "shop.example", 80)
@@ -134,6 +140,56 @@ def test_stores_that_cannot_be_used(shop: Desk, tmp_path: Path) -> None:
     assert not Path("not_yet.db").exists()
     Path("var/sessions.db").chmod(0o644)
     assert "chmod 600 var/sessions.db" in shop.run("doctor").out
+
+
+class Channel:
+    """A near cache over a store whose proofs of life come so late, or whose channel fails."""
+
+    def __init__(self, late: float, error: StoreError | None = None) -> None:
+        self.store = self
+        self._late, self._error = late, error
+
+    def stats(self) -> Any:
+        """How old an answer may be."""
+        return SimpleNamespace(max_staleness=0.2)
+
+    def watch(self, op: Watch) -> None:
+        """Prove life, late, until it is enough."""
+        if self._error is not None:
+            raise self._error
+        while not op.stopped():
+            op.tell(ChangedAll())
+            if self._late < 1:
+                op.tell(Alive(time.monotonic() - self._late, bytes(8)))
+            else:
+                time.sleep(0.05)
+
+
+def test_a_push_channel_is_tried() -> None:
+    """It proves its life in time, too late, never, or cannot be had at all."""
+    quick, late, never = (_channel(Channel(seconds)) for seconds in (0.001, 0.15, 99))
+    assert quick.verdict == "ok" and "proves it in" in quick.what
+    assert late.verdict == never.verdict == "problem"
+    assert "in 150 ms" in late.what or "in 15" in late.what
+    assert never.what.startswith("The store's push channel proves no life")
+    refused = _channel(Channel(0, StoreUnavailable("no rights", why="because", hint="give them")))
+    assert (refused.verdict, refused.change) == ("problem", "give them")
+
+
+@pytest.mark.slow
+def test_a_real_channel_is_tried(shop: Desk) -> None:
+    """Where the URL asks for a near cache; and where the user may not have one, that is said."""
+    with valkey.single() as server:
+        url = f"{server.url}?near_cache_mb=16"
+        with SessionManager(open_store(url), keys=KEYS, sinks=(), clock=shop.clock):
+            pass
+        told = shop.run("doctor", "--store", url).out
+        assert "The store pushes its changes, and proves it in" in told
+        assert "The store pushes" not in shop.run("doctor", "--store", server.url).out
+        rules = [each for each in RULES if each != "+client|tracking"]
+        server.ask("ACL", "SETUSER", "shop", "reset", "on", ">pass", *rules)
+        answer = shop.run("doctor", "--store", url.replace("://", "://shop:pass@"))
+        assert answer.code == 1 and "(NOPERM)" in answer.out and "docs/valkey.md" in answer.out
 
 
 def test_a_server_that_reads_the_headers_first(shop: Desk) -> None:

@@ -46,6 +46,16 @@ def test_a_key_file_that_others_may_read_is_refused(desk: Desk) -> None:
     assert answer.code == 2 and "chmod 600" in answer.err
 
 
+def test_a_missing_key_file_names_the_folder(tmp_path: Path) -> None:
+    """The usual cause is another folder to start in; a whole path says it by itself (STYLE)."""
+    with pytest.raises(ConfigurationError) as relative:
+        keyfile.read("keys/strongroom.keys")
+    assert f"It was looked for in {Path.cwd() / 'keys'}." in str(relative.value)
+    with pytest.raises(ConfigurationError) as whole:
+        keyfile.read(tmp_path / "strongroom.keys")
+    assert str(tmp_path) in whole.value.what and "looked for" not in str(whole.value)
+
+
 def test_nothing_is_written_over(desk: Desk) -> None:
     """A second `generate` leaves the keys as they are."""
     desk.say("keys generate")

@@ -123,6 +123,18 @@ def test_what_the_system_refuses_is_told(desk: Desk) -> None:
             assert answer.code == 2 and answer.err.startswith("error: "), answer
 
 
+def test_a_package_that_is_not_installed_is_named_with_its_extra() -> None:
+    """`pip install strongroom` brings no HTTP client; the command says what does."""
+    code = (
+        "import sys; sys.modules['httpcore'] = None\n"
+        "from strongroom.cli.__main__ import main; sys.exit(main(['audit', 'https://shop.example/']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: This command needs the package httpcore")
+    assert "hint: pip install 'strongroom[audit]'" in done.stderr
+
+
 def test_the_installed_command_is_this_one() -> None:
     """`strongroom` on the path answers."""
     done = subprocess.run([COMMAND, "--version"], capture_output=True, text=True, check=True)

@@ -533,3 +533,10 @@ def test_asking_for_the_token_on_every_body_never_allows_more(facts, rules, toke
     )
     if decide(facts, strict, token).verdict == "allow":
         assert decide(facts, rules, token).verdict == "allow"
+
+
+def test_every_refusal_says_what_a_developer_does():
+    """A refusal without a way out is a dead end for whoever wrote the page (STYLE)."""
+    for decision in DECISIONS.values():
+        assert bool(decision.hint) is (decision.verdict == "refuse"), decision.rule
+        assert not decision.hint or decision.hint.endswith("."), decision.rule

@@ -84,7 +84,7 @@ def test_what_is_asked_for_meets_what_is_there(expected, requirement, events):
 def test_an_answer_names_the_level_of_the_fresh_proofs():
     """An old hardware key does not lift today's password (P25)."""
     old_key, today = ago("hwk", 60 * MINUTE), ago("pwd", 0)
-    assert ask(FIVE, [old_key, today], NOW) == Satisfied("aal1")
+    assert ask(FIVE, [old_key, today], NOW) == Satisfied("aal1", NOW + 5 * MINUTE)
     assert ask(Requirement(acr="aal1"), [old_key, today], NOW) == Satisfied("aal3")
 
 
@@ -203,6 +203,167 @@ def test_another_table_may_be_asked():
     table = AcrTable((Level("low", ((frozenset({"eid"}),),)),))
     assert ask(Requirement(acr="low"), [ago("eid", 0)], NOW, table) == Satisfied("low")
     assert isinstance(ask(Requirement(acr="low"), [ago("pwd", 0)], NOW, table), Challenge)
+
+
+# --- each factor's own age, and the window's end --------------------------------------------------
+
+OTP_NOW_PWD_TODAY = Requirement(ages={"otp": 2 * MINUTE, "pwd": 600 * MINUTE})
+
+
+@pytest.mark.parametrize(
+    ("expected", "requirement", "events"),
+    [
+        (None, OTP_NOW_PWD_TODAY, [ago("pwd", 600 * MINUTE), ago("otp", 2 * MINUTE)]),
+        ("too_old", OTP_NOW_PWD_TODAY, [ago("pwd", 600 * MINUTE), ago("otp", 2 * MINUTE + 1)]),
+        ("too_old", OTP_NOW_PWD_TODAY, [ago("pwd", 600 * MINUTE + 1), ago("otp", MINUTE)]),
+        ("method_missing", OTP_NOW_PWD_TODAY, [ago("otp", 0)]),
+        # The shorter of the two ages counts.
+        (
+            "too_old",
+            Requirement(max_age=MINUTE, ages={"pwd": 9 * MINUTE}),
+            [ago("pwd", 2 * MINUTE)],
+        ),
+        (
+            "too_old",
+            Requirement(max_age=9 * MINUTE, ages={"pwd": MINUTE}),
+            [ago("pwd", 2 * MINUTE)],
+        ),
+        # An old proof of a factor that has an age does not make the level either.
+        (
+            "too_old",
+            Requirement(acr="aal2", ages={"otp": MINUTE}),
+            [ago("pwd", 0), ago("otp", 2 * MINUTE)],
+        ),
+        (None, Requirement(acr="aal2", ages={"otp": MINUTE}), [ago("pwd", 9**9), ago("otp", 0)]),
+        # Zero is a value here too.
+        ("too_old", Requirement(ages={"pwd": 0}), [ago("pwd", 1)]),
+        (None, Requirement(ages={"pwd": 0}), [ago("pwd", 0)]),
+    ],
+)
+def test_each_factor_may_have_an_age_of_its_own(expected, requirement, events):
+    """A code of this minute beside a password of this morning (P25)."""
+    assert reason(requirement, *events) == expected
+    assert reason(requirement, *events, remembered=True) == "remembered"
+
+
+def test_an_age_of_a_factor_cannot_be_negative():
+    """Nobody can have proved one in the future."""
+    with pytest.raises(ConfigurationError, match="-1"):
+        Requirement(ages={"otp": -1})
+
+
+@pytest.mark.parametrize(
+    ("until", "requirement", "events"),
+    [
+        (4 * MINUTE, FIVE, [ago("pwd", MINUTE)]),
+        # The newest proof keeps the window open, where any one is enough.
+        (3 * MINUTE, FIVE, [ago("pwd", MINUTE * 4), ago("otp", MINUTE * 2)]),
+        # The oldest one closes it, where all are needed.
+        (MINUTE, FULL, [ago("pwd", 4 * MINUTE), ago("otp", 2 * MINUTE)]),
+        (None, Requirement(acr="aal2"), [ago("pwd", 4 * MINUTE), ago("otp", 2 * MINUTE)]),
+        (
+            MINUTE,
+            Requirement(acr="aal1", ages={"otp": 2 * MINUTE}),
+            [ago("pwd", 0), ago("otp", MINUTE)],
+        ),
+        (0, Requirement(max_age=0), [ago("pwd", 0)]),
+    ],
+)
+def test_an_answer_says_until_when_it_holds(until, requirement, events):
+    """A privileged window has a hard end, known from its beginning (P25)."""
+    answer = ask(requirement, events, NOW)
+    assert isinstance(answer, Satisfied)
+    assert answer.until == (None if until is None else NOW + until)
+
+
+REQUIREMENTS = st.builds(
+    lambda acr, age, amr, ages: Requirement(age, acr, amr, ages),
+    st.sampled_from(["aal1", "aal2", "aal3"]),
+    st.none() | st.integers(0, 9 * MINUTE),
+    st.frozensets(st.sampled_from(["pwd", "otp"])),
+    st.dictionaries(st.sampled_from(["pwd", "hwk"]), st.integers(0, 9 * MINUTE)),
+)
+PROOFS = st.lists(
+    st.builds(
+        ago, st.sampled_from(["pwd", "otp", "hwk", "mfa", "fpt"]), st.integers(0, 9 * MINUTE)
+    ),
+    max_size=5,
+)
+
+
+@given(REQUIREMENTS, PROOFS)
+def test_the_window_is_open_to_its_end_and_not_a_moment_longer(requirement, events):
+    """`until` is the last millisecond at which the same question has the same answer (P25)."""
+    answer = ask(requirement, events, NOW)
+    if isinstance(answer, Satisfied) and answer.until is not None:
+        assert isinstance(ask(requirement, events, answer.until), Satisfied)
+        assert isinstance(ask(requirement, events, answer.until + 1), Challenge)
+
+
+# --- what is owed ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("requirement", "events", "enough", "not_enough"),
+    [
+        (FIVE, [ago("pwd", 9 * MINUTE)], [["pwd"], ["otp"], ["mfa"]], [[], ["geo"], ["face"]]),
+        # The password is fresh: what is missing is something held.
+        (FULL, [ago("pwd", 0)], [["otp"], ["hwk"], ["mfa"], ["pwd", "otp"]], [["pwd"], ["pin"]]),
+        # Nothing is fresh: both at once, or one that is two.
+        (FULL, [ago("pwd", 9 * MINUTE)], [["pwd", "otp"], ["mfa"], ["hwk", "fpt"]], [["otp"]]),
+        (
+            Requirement(amr=frozenset({"otp"}), ages={"hwk": MINUTE}),
+            [ago("hwk", 2 * MINUTE)],
+            [["otp", "hwk"], ["otp", "hwk", "pwd"]],
+            [["otp"], ["hwk"]],
+        ),
+        (Requirement(acr="aal3"), [ago("pwd", 0)], [["hwk"], ["sc"], ["hwk", "pin"]], [["otp"]]),
+    ],
+)
+def test_a_challenge_says_what_would_do(requirement, events, enough, not_enough):
+    """So that a page asks for all that is missing at once, and offers nothing that would not do."""
+    challenge = ask(requirement, events, NOW)
+    assert isinstance(challenge, Challenge)
+    assert all(challenge.would_do(methods) for methods in enough)
+    assert not any(challenge.would_do(methods) for methods in not_enough)
+
+
+@given(REQUIREMENTS, PROOFS, st.frozensets(st.sampled_from(["pwd", "otp", "hwk", "mfa", "fpt"])))
+def test_what_would_do_does(requirement, events, methods):
+    """Proving them now satisfies the requirement exactly where the challenge says so (P25)."""
+    challenge = ask(requirement, events, NOW)
+    if isinstance(challenge, Challenge):
+        after = ask(requirement, [*events, *(ago(each, 0) for each in methods)], NOW)
+        assert challenge.would_do(methods) == isinstance(after, Satisfied)
+
+
+@pytest.mark.parametrize("lowered", [{"remembered": True}, {"doubtful": True}])
+def test_a_session_that_is_doubted_owes_some_proof(lowered):
+    """Also where its proofs would be fresh and strong enough."""
+    challenge = ask(FULL, [ago("pwd", 0), ago("otp", 0)], NOW, **lowered)
+    assert isinstance(challenge, Challenge)
+    assert challenge.would_do(["pwd"])
+    assert not challenge.would_do([])
+
+
+def test_what_is_owed_is_told_to_programs():
+    """As alternatives, each a list of choices; the fewest proofs first."""
+    table = AcrTable(
+        (
+            Level("low", ((frozenset({"a", "b"}),),)),
+            Level("high", ((frozenset({"a"}), frozenset({"c"})), (frozenset({"d"}),))),
+        )
+    )
+    requirement = Requirement(acr="high", ages={"c": 90_000})
+    challenge = ask(requirement, [ago("a", 0)], NOW, table)
+    assert isinstance(challenge, Challenge)
+    problem = challenge.problem()
+    assert problem["owed"] == [[["c"]]]
+    assert problem["amr_values"] == ["c"]
+    assert problem["amr_max_age"] == {"c": 90}
+    anew = ask(Requirement(acr="high", max_age=0), [ago("a", 1)], NOW, table)
+    assert isinstance(anew, Challenge)
+    assert anew.problem()["owed"] == [[["d"]], [["a"], ["c"]]]
 
 
 # --- telling the client ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -42,6 +43,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.html = html
         self.forms: list[dict[str, str]] = []
         self.ids: set[str] = set()
         self.described: set[str] = set()
@@ -54,6 +56,8 @@ class Page(HTMLParser):
         self.described |= set(given.get("aria-describedby", "").split())
         if tag == "form":
             self.forms.append({"": given["action"]})
+        elif tag == "input" and given.get("type") == "checkbox" and "checked" not in given:
+            pass  # A box without a tick sends nothing.
         elif tag == "input" and "name" in given:
             self.forms[-1][given["name"]] = given.get("value", "")
 
@@ -99,10 +103,10 @@ class Browser:
             said = {"Sec-Fetch-Site": site, "Referer": self.origin + self.location}
         return self._send("POST", path, fields, said)
 
-    def sign_in(self, username: str = "clara", password: str = PASSWORD) -> Page:
+    def sign_in(self, username: str = "clara", password: str = PASSWORD, **ticked: str) -> Page:
         """From the sign-in page."""
         self.go("/sign-in")
-        return self.submit("/sign-in", username=username, password=password)
+        return self.submit("/sign-in", username=username, password=password, **ticked)
 
     def _send(
         self, method: str, path: str, fields: dict[str, str] | None, said: dict[str, str]
@@ -371,6 +375,80 @@ def test_a_changed_password_ends_the_other_sessions(town: Town) -> None:
     assert "Safari on iPhone · your password was changed" in page.text
 
 
+# Remembered browsers.
+
+
+def close(browser: Browser) -> None:
+    """What a browser forgets when it is closed: the cookies without a lifetime."""
+    for name in [each for each in browser.cookies if "remember" not in each]:
+        del browser.cookies[name]
+
+
+def test_a_remembered_browser_comes_back(town: Town) -> None:
+    """It is signed in without a password, and money asks for one all the same."""
+    town.customer("bob")
+    town.customer("clara")
+    phone = town.browser(SAFARI)
+    phone.sign_in(stay="yes")
+    close(phone)
+    assert "Clara" in phone.go("/account").text
+    page = phone.go("/move")
+    assert "This browser was remembered" in page.text
+    phone.submit("/confirm", password=PASSWORD)
+    assert phone.location == "/move"
+    assert "went to Bob" in phone.submit("/move", to="bob", amount="7").text
+
+
+def test_a_browser_that_did_not_ask_is_forgotten(town: Town) -> None:
+    """No box, no cookie that outlives the browser."""
+    clara = town.customer("clara")
+    clara.submit("/sign-out")
+    clara.sign_in()
+    close(clara)
+    assert clara.cookies == {}
+    assert "Sign in" in clara.go("/account").text
+
+
+def test_a_remembered_browser_is_listed_while_it_is_closed(town: Town) -> None:
+    """And can be forgotten from another one."""
+    clara = town.customer("clara")
+    phone = town.browser(SAFARI)
+    phone.sign_in(stay="yes")
+    assert "Remembered until" in clara.go("/devices").text
+    town.clock.advance(timedelta(hours=9))
+    clara.sign_in()
+    page = clara.go("/devices")
+    assert "not open now" in page.text
+    assert "1 other device" in page.text
+    assert "That device is signed out." in clara.submit(r"/devices/[0-9a-f]{32}/end").text
+    close(phone)
+    assert "Sign in" in phone.go("/account").text
+
+
+def test_signing_out_everywhere_else_forgets_remembered_browsers(town: Town) -> None:
+    """Also those that are closed."""
+    clara = town.customer("clara")
+    phone = town.browser(SAFARI)
+    phone.sign_in(stay="yes")
+    close(phone)
+    clara.go("/devices")
+    clara.submit("/devices/end-others")
+    assert "Sign in" in phone.go("/account").text
+
+
+def test_a_policy_without_persistent_logins_has_no_box(tmp_path: Path, clock: FrozenClock) -> None:
+    """And whoever sends the field all the same is signed in, for this time."""
+    policy = replace(SessionPolicy.for_development(), remember_for=None)
+    with opened(tmp_path, clock, policy) as town:
+        clara = town.customer("clara")
+        clara.submit("/sign-out")
+        assert "Stay signed in" not in clara.go("/sign-in").text
+        clara.sign_in(stay="yes")
+        assert clara.location == "/account"
+        close(clara)
+        assert clara.cookies == {}
+
+
 # Devices.
 
 
@@ -414,13 +492,39 @@ def test_nobody_ends_the_session_of_somebody_else(town: Town) -> None:
     victim = clara.go("/devices").form(r"/devices/[0-9a-f]{32}/end")[""]
     mallory.go("/devices")
     assert "signed out already" in mallory.post(victim, {}).text
-    assert clara.go("/devices").text.count("Safari on iPhone") == 2  # Name, and its button.
+    assert clara.go("/devices").text.count("Safari on iPhone") == 3  # Name, and its two buttons.
+
+
+def test_not_me_ends_all_that_a_device_has(town: Town) -> None:
+    """Its sessions and its persistent login; then the password is to be changed."""
+    clara, thief = town.customer("clara"), town.browser(SAFARI)
+    thief.sign_in(stay="yes")
+    clara.go("/devices")
+    page = clara.submit(r"/devices/[0-9a-f]+/not-me")
+    assert clara.location == "/password"
+    assert "Whoever used it knew your password" in page.text
+    close(thief)
+    assert "Sign in" in thief.go("/account").text
+    assert "Nowhere else" in clara.go("/devices").text
+    assert "You said that a device was not yours" in clara.go("/activity").text
+
+
+def test_an_own_device_is_known_over_sign_outs(town: Town) -> None:
+    """By its cookie: nobody is told of a new device who has none."""
+    clara = town.customer("clara")
+    clara.submit("/sign-out")
+    town.clock.advance(timedelta(hours=1))
+    clara.sign_in()
+    other = town.browser(SAFARI)
+    other.sign_in()
+    kept = [name for name in clara.cookies if name.startswith("device-")]
+    assert kept and all(clara.cookies[each] != other.cookies[each] for each in kept)
 
 
 def test_signing_out_makes_the_cookie_worthless(town: Town) -> None:
     """Not only in the browser: the session has ended where it is kept."""
     clara = town.customer("clara")
-    kept = dict(clara.cookies)
+    kept = {name: value for name, value in clara.cookies.items() if "device" not in name}
     page = clara.submit("/sign-out")
     assert "You are signed out" in page.text
     assert not set(kept) & set(clara.cookies)
@@ -457,7 +561,7 @@ def test_what_the_customer_did_stands_in_the_history(town: Town) -> None:
     assert "€ 7.00 to bob" in page
     assert "You changed your e-mail address" in page
     noted = {event.what for event in town.events if isinstance(event, ApplicationEvent)}
-    assert noted == set(words.NOTED)
+    assert noted == {"email_changed", "money_moved"} < set(words.NOTED)
 
 
 def test_an_account_that_is_gone_is_signed_out(town: Town, tmp_path: Path) -> None:
@@ -591,6 +695,19 @@ def test_the_program_runs_and_ends_quietly(tmp_path: Path) -> None:
         cookie = "; ".join(f"{each.name}={each.value}" for each in jar)
         request = urllib.request.Request(f"{second}/account", headers={"Cookie": cookie})
         assert "Alice Marlowe" in urllib.request.urlopen(request).read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_address_that_is_printed_opens_the_bank(tmp_path: Path, host: str) -> None:
+    """Also where the host is an IPv6 address, which a URL puts into brackets."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, 0), family=family).close()
+    except OSError:
+        pytest.skip("allowed: this machine has no IPv6")
+    with running(tmp_path, "--host", host) as (_, address, _notice):
+        assert "Tern" in urllib.request.urlopen(address).read().decode()
 
 
 def _told(tmp_path: Path, *arguments: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 from strongroom.core import flows
 from strongroom.core.errors import RefusedError, SignInRequired, StoreUnavailable, UsageError
 from strongroom.core.events import TokenRefused
+from strongroom.core.flows import handing
 from strongroom.core.ops import AtLimit, End, Flow, Insert
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason
@@ -31,7 +32,7 @@ from tests.support.flows import (
 )
 
 
-def handing(world: World) -> None:
+def asked(world: World) -> None:
     """Alice asked for a code a moment ago."""
     signed_in(world)
     visit = world.get(world.jars["alice"]).here
@@ -43,7 +44,7 @@ CODES = [""]
 
 @cache
 def staged() -> Worlds:
-    return Prepared(handing)
+    return Prepared(asked)
 
 
 def accepting(visit: Visit) -> Flow[None]:
@@ -53,6 +54,11 @@ def accepting(visit: Visit) -> Flow[None]:
 
 def redeeming(world: World, jar: str | None = None, **said: Any) -> Flow[Any]:
     return world.request(jar, accepting, method="POST", **said)
+
+
+def redeemed(world: World, code: str) -> Any:
+    """What a request that redeems this code comes to."""
+    return world.get(None, lambda visit: flows.accept_hand_over(visit, code))
 
 
 def linked_of(world: World) -> list[str]:
@@ -170,6 +176,44 @@ def test_a_linked_session_never_outlives_its_parent_s_deadline() -> None:
     assert linked.events == parent.identity.events, "and makes no factor younger"
 
 
+def test_the_newest_codes_of_a_session_are_good() -> None:
+    """A script that asks in a loop fills no store; other sessions have codes of their own (D7)."""
+    world = Prepared(signed_in)()
+    other = world.sign_in("alice")
+
+    def ask(jar: str) -> str:
+        world.clock.advance(1)
+        return world.run(flows.hand_over(world.get(jar).here))
+
+    kept = ask(other)
+    codes = [ask(world.jars["alice"]) for _ in range(handing.MAX_CODES + 3)]
+    for dead in codes[:3]:
+        assert isinstance(redeemed(world, dead).error, RefusedError)
+    for good in (*codes[3:], kept):
+        assert world.who(redeemed(world, good).cookie) == "alice"
+
+
+def test_codes_asked_for_at_once_are_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every order of two requests beside a code that waits, when both are done (D7)."""
+    monkeypatch.setattr(handing, "MAX_CODES", 2)
+
+    def asking(visit: Visit) -> Flow[None]:
+        codes.append((yield from flows.hand_over(visit)))
+
+    def check(world: World, fates: Fates, log: Log) -> None:
+        good = [bool(redeemed(world, code).cookie) for code in (CODES[0], *codes)]
+        assert 1 <= sum(good) <= 2
+        codes.clear()
+
+    codes: list[str] = []
+
+    def request(world: World) -> Flow[Any]:
+        return world.request(world.jars["alice"], asking, method="POST")
+
+    meeting = {"one": request, "two": request}
+    assert interleavings(scenario(staged(), meeting, check)) > 100
+
+
 def test_nobody_hands_over_nothing() -> None:
     """Neither a visitor nor a pending session has anything to hand over (D7)."""
     world = Prepared(anonymous)()
@@ -254,7 +298,7 @@ def test_a_code_cannot_be_redeemed_where_no_cookie_can_be_set() -> None:
 @pytest.mark.parametrize("at_limit", list(AtLimit))
 def test_a_linked_session_counts(at_limit: AtLimit) -> None:
     """Handing over is no way around the limit (C6)."""
-    world = Prepared(handing, policy=SessionPolicy(max_sessions=1, at_limit=at_limit))()
+    world = Prepared(asked, policy=SessionPolicy(max_sessions=1, at_limit=at_limit))()
     reply = world.run(redeeming(world))
     assert len(world.live_of("alice")) == 1
     assert bool(reply.cookie) is (at_limit is not AtLimit.REFUSE)

@@ -158,6 +158,16 @@ def test_a_closed_browser_comes_back_with_less_assurance() -> None:
     assert elevated.here.kind is Kind.AUTHENTICATED
 
 
+def test_signing_out_by_a_token_that_was_just_replaced_forgets_the_browser() -> None:
+    """The other tab elevated at that moment: nothing comes back by itself (P14, D6)."""
+    world, jar = begun()
+    session = Jar(jar.session)
+    assert get(world, Jar(jar.session), elevating(), method="POST").cookie
+    get(world, session, signing_out, method="POST")
+    assert world.live_of("alice") == []
+    assert get(world, jar.closed()).subject is None
+
+
 def test_its_token_is_replaced_whenever_it_opens_a_session_and_only_then() -> None:
     """Rotating (ASVS 10.4.5); a request in a live session leaves it alone (P13)."""
     world, jar = begun()

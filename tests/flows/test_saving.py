@@ -11,12 +11,13 @@ import pytest
 from strongroom.core import flows
 from strongroom.core.errors import SessionEnded, StoreUnavailable, WriteConflict
 from strongroom.core.flows.listing import end_others
-from strongroom.core.ops import Flow, Outcome, Replace
+from strongroom.core.ops import Flow, GiveWay, Outcome, Replace
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Visit
 from strongroom.testing import Fates, interleavings
 from tests.flows.scenes import WORKS, anonymous, renewal_due, signed_in, touch_due
 from tests.support.flows import (
+    HOUR,
     MINUTE,
     Action,
     Log,
@@ -33,6 +34,7 @@ from tests.support.flows import (
     replies,
     saving,
     scenario,
+    signing_out,
     writing,
 )
 
@@ -325,7 +327,8 @@ def test_a_writer_who_never_gets_through_is_told() -> None:
                 count += 1
                 world.get(jar, saving(theirs=count))
             try:
-                answer = getattr(world.store, op.verb)(op)
+                wait = isinstance(op, GiveWay)
+                answer = True if wait else getattr(world.store, op.verb)(op)
             except StoreUnavailable as error:
                 op = flow.throw(error)
             else:
@@ -336,6 +339,32 @@ def test_a_writer_who_never_gets_through_is_told() -> None:
     assert isinstance(reply.error, StoreUnavailable)
     assert reply.status == 503
     assert "mine" not in world.data(jar)
+
+
+@pytest.mark.parametrize("ending", ["sign out", "sweep"])
+def test_a_session_that_ends_while_a_writer_waits_stays_ended(ending: str) -> None:
+    """Lining up again finds the end, and nothing is written after it (P6, P7)."""
+    world = staged(signed_in)()
+    jar = world.jars["alice"]
+    flow = world.request(jar, saving(mine=1))
+    op, wrote = next(flow), False
+    try:
+        while True:
+            if isinstance(op, GiveWay):
+                world.get(jar, signing_out)
+                if ending == "sweep":
+                    world.clock.advance(400 * 24 * HOUR)
+                    world.run(flows.sweep(world.ctx))
+                op, wrote = flow.send(True), True
+                continue
+            if isinstance(op, Replace) and not wrote:
+                world.get(jar, saving(theirs=1))
+            answer = getattr(world.store, op.verb)(op)
+            assert not (wrote and isinstance(op, Replace)) or answer.is_gone
+            op = flow.send(answer)
+    except StopIteration as done:
+        assert isinstance(done.value.error, SessionEnded)
+    assert wrote
 
 
 def test_two_visitors_writes_to_one_anonymous_session_merge() -> None:

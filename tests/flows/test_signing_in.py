@@ -9,7 +9,7 @@ import pytest
 
 from strongroom.core.credentials import Verdict
 from strongroom.core.errors import SessionEnded, SignInOvertaken, SignInRequired, UsageError
-from strongroom.core.events import TokenRefused, TokenReuse
+from strongroom.core.events import SessionLogout, TokenRefused, TokenReuse
 from strongroom.core.ops import Flow
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason, Kind
@@ -292,8 +292,48 @@ def test_an_orphan_of_somebody_else_is_left_alone() -> None:
     mallory = world.sign_in("mallory", old)
     assert world.who(elevated) == "alice"
     assert world.who(mallory) == "mallory"
+    assert elevated
+    world.confirmed(elevated)
     world.get(old, signing_out)
     assert world.who(elevated) == "alice", "a dead token signs nobody out"
+
+
+def test_a_sign_out_that_meets_an_elevation_holds() -> None:
+    """In every order, also where the elevation's answer is lost: who was told to be signed out is
+    (P14, D2)."""
+
+    def check(world: World, fates: Fates, log: Log) -> None:
+        old = world.jars["alice"]
+        leave = fates["leave"]
+        if not leave.returned or leave.value.error is not None:
+            return
+        assert world.over(old) is EndReason.LOGOUT
+        assert world.live_of("alice") == []
+        for reply in replies(fates).values():
+            assert not reply.cookie or world.who(reply.cookie) is None
+
+    meeting = {
+        "elevate": lambda world: world.request(world.jars["alice"], elevating(), method="POST"),
+        "leave": lambda world: world.request(world.jars["alice"], signing_out, method="POST"),
+    }
+    assert interleavings(scenario(staged("alice"), meeting, check)) > 5
+    assert interleavings(scenario(staged("alice"), meeting, check), with_faults=True) > 50
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_signing_out_by_a_token_from_before_an_elevation(lost: bool) -> None:
+    """It ends its session as long as an honest request may bring it, and then no more (P14, D)."""
+    world = staged("alice")()
+    old = world.jars["alice"]
+    elevated = world.get(old, elevating()).cookie
+    assert elevated
+    world.clock.advance(HOUR // 4)
+    if not lost:
+        world.confirmed(elevated)
+    reply = world.get(old, signing_out)
+    assert reply.cookie == ""
+    assert (world.who(elevated) is None) is lost
+    assert reply.saw(SessionLogout) is lost
 
 
 def test_a_token_rotated_away_long_ago_is_a_signal_and_ends_nothing() -> None:

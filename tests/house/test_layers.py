@@ -39,8 +39,10 @@ class Layer:
 STORE = ("core", "stores.base")
 # An integration hands facts to the flows and puts the answer back: it knows no store and no key.
 INTEGRATION = (
+    "actions",
     "following",
     "manager",
+    "privilege",
     "running",
     "session",
     "setup",
@@ -57,15 +59,19 @@ INTEGRATION = (
 )
 # What integrations of synchronous frameworks share, as the ASGI ones share integrations.asgi.
 SYNC = ("integrations.exchange_sync", "integrations.environ")
+EXTENSION = ("integrations.commands", "integrations.extension", "integrations.permanent")
 
 # From inner to outer. The longest matching row counts. "" is strongroom/__init__.py alone.
 LAYERS = (
     Layer("", lazily=ANYTHING),
     Layer("core"),
-    Layer("drive", ours=("core", "stores.base")),
-    Layer("session", ours=("core", "drive")),
+    Layer("turns", ours=("core",)),
+    Layer("drive", ours=("core", "stores.base", "turns")),
+    Layer("actions", ours=("core",)),
+    Layer("privilege", ours=("actions", "core")),
+    Layer("session", ours=("actions", "core", "privilege")),
     Layer("following", ours=("core", "stores.base", "stores.pausing")),
-    Layer("running", ours=("core", "drive", "session", "stores.base")),
+    Layer("running", ours=("actions", "core", "drive", "stores.base")),
     Layer("adapters", ours=("core",), theirs=("cryptography", "msgspec")),
     Layer("keyfile", ours=("core",)),
     Layer("places", ours=("core",), theirs=("maxminddb",)),
@@ -77,12 +83,14 @@ LAYERS = (
     Layer("stores.sqlite", ours=STORE, theirs=("sqlite3",)),
     Layer("stores.valkey", ours=STORE, theirs=("hiredis",)),
     Layer("stores.postgres", ours=STORE, theirs=("psycopg", "psycopg_pool")),
+    Layer("stores.moving", ours=STORE),
     Layer("stores.pausing", ours=STORE),
     Layer("stores.near_cache", ours=(*STORE, "stores.pausing")),
     Layer("telemetry", ours=("core",), theirs=("opentelemetry", "prometheus_client", "sqlite3")),
     Layer(
         "manager",
         ours=(
+            "actions",
             "core",
             "drive",
             "following",
@@ -99,7 +107,9 @@ LAYERS = (
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
     Layer(
-        "integrations.old_cookies", ours=("core.adoption", "core.data"), theirs=("itsdangerous",)
+        "integrations.old_cookies",
+        ours=("core.adoption", "core.data"),
+        theirs=("flask", "itsdangerous"),
     ),
     Layer("integrations.watching", ours=INTEGRATION),
     Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
@@ -119,13 +129,25 @@ LAYERS = (
     ),
     Layer("integrations.exchange_sync", ours=INTEGRATION),
     Layer("integrations.environ", ours=(*INTEGRATION, "integrations.exchange_sync")),
-    Layer("integrations.aiohttp", ours=INTEGRATION, theirs=("aiohttp", "multidict")),
+    Layer(
+        "integrations.aiohttp",
+        ours=(*INTEGRATION, "integrations.watching"),
+        theirs=("aiohttp", "multidict"),
+    ),
     Layer("integrations.wsgi", ours=(*INTEGRATION, *SYNC)),
+    # What the extensions of Flask and Quart share, neither of which they name.
+    Layer("integrations.commands", ours=INTEGRATION, theirs=("click",), lazily=("cli",)),
+    Layer("integrations.extension", ours=INTEGRATION),
+    Layer("integrations.permanent", ours=INTEGRATION),
     Layer(
         "integrations.flask",
-        ours=(*INTEGRATION, *SYNC),
-        theirs=("click", "flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
-        lazily=("cli",),
+        ours=(*INTEGRATION, *SYNC, *EXTENSION),
+        theirs=("flask", "flask_login", "flask_wtf", "markupsafe", "werkzeug", "wtforms"),
+    ),
+    Layer(
+        "integrations.quart",
+        ours=(*INTEGRATION, *EXTENSION, "integrations.asgi", "integrations.watching"),
+        theirs=("markupsafe", "quart", "werkzeug"),
     ),
     # Its asynchronous half shares what ASGI integrations share.
     Layer(

@@ -22,6 +22,7 @@ async def raw(browser: Browser, *cookies: bytes, **how: Any) -> Response:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("bytes")
 async def test_every_byte_in_the_cookie_header(site: Site):
     """Alone, in our cookie's value, in its name, and around it (P2)."""
     alice = await site.signed_in()
@@ -42,6 +43,7 @@ async def test_every_byte_in_the_cookie_header(site: Site):
     assert await site.who(alice) == "alice"
 
 
+@pytest.mark.needs("bytes")
 async def test_what_stands_around_a_good_cookie_does_not_matter(site: Site):
     """Other cookies of any shape, quotes, empty parts, another case of the name (P2)."""
     alice = await site.signed_in()
@@ -88,6 +90,7 @@ async def test_a_cookie_header_of_a_megabyte(site: Site):
         assert time.perf_counter() - began < 1.0, header[:40]
 
 
+@pytest.mark.needs("bytes")
 async def test_headers_that_are_not_utf_8(site: Site):
     """Every header that we look at, in bytes that no browser would send."""
     alice = await site.signed_in()
@@ -126,6 +129,7 @@ async def test_headers_that_come_twice(site: Site):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("bytes")
 async def test_paths_and_queries_of_any_bytes(site: Site):
     """The way back to a page that was asked for fits into a Location header (P25)."""
 
@@ -149,6 +153,7 @@ async def test_paths_and_queries_of_any_bytes(site: Site):
             assert b"\n" not in location
 
 
+@pytest.mark.needs("bytes")
 async def test_what_a_client_says_of_itself_cannot_forge_a_log_line(site: Site):
     """Line breaks and escapes in User-Agent and subject stay inside their event (ASVS 16.4.1)."""
     from strongroom.telemetry.logging import line

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pytest
 
 from strongroom import ConfigurationError, SessionPolicy
 from strongroom.core.events import CookieTossing
 from strongroom.core.policy import Routes
 from tests.support.jar import Jar, Place
-from tests.support.site import MINUTE, MakeSite, Reply, Site
+from tests.support.site import MINUTE, Everything, MakeSite, Reply, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -26,6 +28,23 @@ async def test_the_session_cookie_has_every_attribute_it_should_have(site: Site)
     assert sorted(attributes) == ["HttpOnly", "Path=/", "SameSite=Lax", "Secure"]
     assert len(pair.partition("=")[2]) == 84
     assert alice.jar.refused == []
+
+
+@pytest.mark.everywhere
+async def test_a_setting_that_cannot_work_is_one_line_of_the_log(
+    new_site: MakeSite, everything: Everything
+):
+    """Before the traceback, and without the frames that are ours alone (STYLE)."""
+    site = await new_site(policy=SessionPolicy.for_development())
+    for _ in range(2):
+        response = await site.browser(origin="http://app.example").goto("/")
+        assert isinstance(response.error, ConfigurationError)
+        frames = traceback.extract_tb(response.error.__traceback__)
+        assert not [each for each in frames if each.name == "_check_host"]
+    said = [each for each in everything.lines if each.startswith("The development policy was")]
+    assert len(said) == 2
+    assert "Open the site as http://localhost" in said[0]
+    assert "\n" not in said[0]
 
 
 async def test_the_development_policy_serves_this_machine_only(new_site: MakeSite):

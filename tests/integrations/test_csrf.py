@@ -8,7 +8,7 @@ from strongroom import SessionPolicy
 from strongroom.core.csrf_rules import CsrfRules
 from strongroom.core.events import CrossSiteRefused
 from tests.support.browser import Browser, Response
-from tests.support.site import MakeSite, Site
+from tests.support.site import Everything, MakeSite, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +40,20 @@ def multipart(*fields: tuple[str, bytes]) -> tuple[list[tuple[bytes, bytes]], by
         for n, value in fields
     )
     return [(b"content-type", b"multipart/form-data; boundary=xyz")], parts + b"--xyz--\r\n"
+
+
+@pytest.mark.everywhere
+async def test_a_refusal_tells_the_developer_the_way_out_once(site: Site, everything: Everything):
+    """The client is told why; the log says what to do about it, once for each rule (STYLE)."""
+    browser = site.browser()
+    browser.old = True
+    for _ in range(3):
+        assert (await send(browser, b"a=b")).status == 403
+    told = [line for line in everything.lines if "was refused with 403" in line]
+    assert len(told) == 1
+    for way in ("'/echo'", "csrf_input()", "X-CSRF-Token", "Sec-Fetch-Site: same-origin", "exempt"):
+        assert way in told[0]
+    assert [each.rule for each in site.told(CrossSiteRefused)] == ["token_absent"] * 3
 
 
 @pytest.mark.parametrize(

@@ -230,9 +230,9 @@ async def test_fastapis_dependency_asks_the_store_by_itself(new_site: MakeSite, 
 
 def test_the_error_says_what_to_do():
     """It is a mistake in the page, so it is one of usage."""
-    from strongroom.session import _not_verified  # pyright: ignore[reportPrivateUsage]
+    from strongroom.privilege import not_verified
 
-    error = _not_verified()
+    error = not_verified()
     assert isinstance(error, UsageError)
     assert "verify()" in error.hint
     assert "sensitive" in error.hint

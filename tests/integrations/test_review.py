@@ -225,10 +225,13 @@ async def test_missing_keys_stop_the_server_at_start_up(monkeypatch: pytest.Monk
     (failed,) = await _serve(broken, {"type": "lifespan"})
     assert failed["type"] == "lifespan.startup.failed"
     assert "given no keys" in failed["message"]
-    for scope in (_get(), {**_get("wss"), "type": "websocket"}):
-        with pytest.raises(ConfigurationError, match="given no keys"):
+    depths = set[int]()
+    for scope in (_get(), _get(), {**_get("wss"), "type": "websocket"}):
+        with pytest.raises(ConfigurationError, match="given no keys") as raised:
             await _serve(broken, scope)
+        depths.add(len(raised.traceback))
     assert not calls
+    assert len(depths) == 1, "a traceback that grows with every request"
 
 
 def _warnings(caplog: pytest.LogCaptureFixture, about: str) -> int:

@@ -8,8 +8,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from strongroom.core.events import StepUpAsked
-from tests.support.site import MINUTE, Site
+from strongroom import SessionPolicy
+from strongroom.core.events import SteppedDown, StepUpAsked
+from tests.support.site import MINUTE, MakeSite, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +129,122 @@ async def test_each_factor_has_its_own_age(bank: Site):
     assert (await alice.fetch("/vault")).status == 401
     await alice.post("/elevate?amr=otp")
     assert (await alice.fetch("/vault")).status == 200
+
+
+async def test_factors_are_asked_for_by_name_and_age(site: Site):
+    """Several at once, each with an age of its own, and what is missing is said (P25)."""
+
+    @site.page("/key")
+    async def key(call):
+        both = {"otp": timedelta(minutes=1), "pwd": timedelta(minutes=10)}
+        return call.session.require_recent_sign_in(amr=both)
+
+    @site.page("/both")
+    async def both(call):
+        return call.session.require_recent_sign_in(max_age=timedelta(hours=1), amr=["otp", "pwd"])
+
+    alice = await site.signed_in()
+    missing = await alice.fetch("/both")
+    assert (missing.status, missing.json["reason"]) == (401, "method_missing")
+    assert missing.json["amr_values"] == ["otp", "pwd"]
+    assert missing.json["owed"] == [[["otp"]]]
+    await alice.post("/elevate?amr=otp")
+    assert (await alice.fetch("/both")).json == (await alice.fetch("/key")).json == "alice"
+    site.clock.advance(2 * MINUTE)
+    assert (await alice.fetch("/both")).status == 200
+    stale = await alice.fetch("/key")
+    assert stale.json["owed"] == [[["otp"]]]
+    assert stale.json["amr_max_age"] == {"otp": 60, "pwd": 600}
+    await alice.post("/elevate?amr=otp")
+    assert (await alice.fetch("/key")).status == 200
+    site.clock.advance(9 * MINUTE)
+    assert (await alice.fetch("/key")).json["owed"] == [[["otp"], ["pwd"]]]
+
+
+async def test_the_page_that_asks_knows_what_is_owed(new_site: MakeSite):
+    """The way there carries what the route asked for, and the page offers what would do (P25)."""
+    site = await new_site(policy=SessionPolicy(step_up_path="/confirm"))
+
+    @site.page("/vault")
+    async def vault(call):
+        return call.session.require_recent_sign_in(max_age=timedelta(minutes=5), acr="aal2")
+
+    @site.page("/confirm")
+    async def confirm(call):
+        challenge = call.session.asked(dict(call.query))
+        if challenge is None:
+            return "nothing"
+        return [each for each in ("pwd", "otp", "mfa") if challenge.would_do([each])]
+
+    alice = await site.signed_in()
+    sent = urlsplit((await alice.goto("/vault")).header("location") or "")
+    query = parse_qs(sent.query)
+    assert sent.path == "/confirm"
+    assert query == {"acr_values": ["aal2"], "max_age": ["300"], "next": ["/vault"]}
+    assert (await alice.goto(f"/confirm?{sent.query}")).json == ["otp", "mfa"]
+    await alice.post("/elevate?amr=otp")
+    assert (await alice.goto(f"/confirm?{sent.query}")).json == "nothing"
+    assert (await alice.goto("/vault")).json == "alice"
+    # Whoever writes a link decides nothing by it.
+    for wish in ("acr_values=aal9", "max_age=-1", "max_age=x", "", "amr_values=%22"):
+        assert (await alice.goto(f"/confirm?{wish}")).json == "nothing"
+
+
+async def test_a_privileged_window_has_a_hard_end(site: Site):
+    """It is known from its beginning, and no use moves it (P25)."""
+
+    @site.page("/window")
+    async def window(call):
+        until = call.session.privileged_until(max_age=timedelta(minutes=5))
+        return None if until is None else round(until.timestamp() * 1000)
+
+    alice = await site.signed_in()
+    end = site.clock() + 5 * MINUTE
+    for _ in range(5):
+        assert (await alice.fetch("/window")).json == end
+        site.clock.advance(MINUTE)
+    assert (await alice.fetch("/window")).json == end
+    site.clock.advance(1)
+    assert (await alice.fetch("/window")).json is None
+    await alice.post("/elevate?amr=otp")
+    assert (await alice.fetch("/window")).json == site.clock() + 5 * MINUTE
+
+
+async def test_a_window_never_outlives_the_session(site: Site):
+    """Its end is the absolute deadline at the latest (P9)."""
+
+    @site.page("/window")
+    async def window(call):
+        until = call.session.privileged_until(acr="aal1")
+        return None if until is None else round(until.timestamp() * 1000)
+
+    alice = await site.signed_in()
+    assert (await alice.fetch("/window")).json == site.clock() + 8 * 60 * MINUTE
+    assert (await site.browser().fetch("/window")).json is None
+
+
+async def test_whoever_is_done_closes_the_window(bank: Site):
+    """Nobody is signed out, the token is another, and only a new proof opens it again (P25)."""
+
+    @bank.page("/done")
+    async def done(call):
+        await call.session.end_privilege()
+        return call.session.subject
+
+    alice = await bank.signed_in()
+    before = bank.token(alice)
+    bank.clock.advance(1)
+    assert (await alice.post("/done")).json == "alice"
+    assert bank.token(alice) != before
+    assert (await alice.fetch("/transfer")).json["reason"] == "too_old"
+    assert (await alice.fetch("/account")).json == "alice"
+    await alice.post("/elevate?amr=pwd")
+    assert (await alice.fetch("/transfer")).status == 401, "a proof of the same moment"
+    bank.clock.advance(1)
+    await alice.post("/elevate?amr=pwd")
+    assert (await alice.fetch("/transfer")).json == "alice"
+    assert bank.only(SteppedDown).subject == "alice"
+    assert (await bank.browser().post("/done")).status in (303, 401)
 
 
 async def test_nobody_is_asked_to_sign_in_first(bank: Site):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from strongroom import SessionPolicy
+from tests.support.browser import Gate
 from tests.support.site import MakeSite, Reply, Site
 
 pytestmark = pytest.mark.anyio
@@ -72,8 +73,38 @@ async def test_a_stream_that_ends_by_itself_is_not_touched(site: Site):
     response = await alice.goto("/stream")
     assert response.body == b"data: tick\n\n" * 3
     assert response.error is None
-    await asyncio.sleep(0.05)
+    for _ in range(100):
+        if len(asyncio.all_tasks()) <= before:
+            return
+        await asyncio.sleep(0.02)
     assert len(asyncio.all_tasks()) <= before
+
+
+@pytest.mark.needs("streams", "cancel")
+async def test_a_server_that_cancels_after_a_response_loses_nothing(site: Site):
+    """What was assigned and what was told are kept, though the server does not wait (E1)."""
+    gate = Gate()
+
+    async def assigning(session: Any) -> AsyncIterator[bytes]:
+        yield b"one"
+        session["late"] = True
+
+    @site.page("/late")
+    async def late(call):
+        return Reply(chunks=assigning(call.session))
+
+    async def wait(*_: object) -> None:
+        await gate.pass_through()
+
+    alice = await site.signed_in()
+    site.store.before["replace"] = wait
+    pending = alice.begin("/late")
+    await gate.reached()
+    await pending.cancel()
+    gate.open()
+    site.store.before.clear()
+    await asyncio.sleep(0.05)
+    assert await site.data(alice) == {"late": True}
 
 
 @pytest.mark.needs("streams")

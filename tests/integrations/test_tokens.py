@@ -161,6 +161,7 @@ async def test_retiring_a_key_ends_every_session_issued_under_it(new_site: MakeS
 
 
 @pytest.mark.slow
+@pytest.mark.needs("bytes")
 async def test_a_token_with_any_byte_changed_is_refused(site: Site):
     """Each character of a good token, replaced by each of several others, is noise (P2)."""
     alice = await site.signed_in()

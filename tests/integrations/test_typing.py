@@ -46,6 +46,18 @@ async def page(session: CurrentSession) -> None:
 
 app = Litestar([page], plugins=[StrongroomPlugin(store="memory://", keys="keys")])
 """,
+    "quart": """
+from quart import Quart
+from strongroom.integrations.quart import Strongroom, current_session as session
+
+app = Quart(__name__)
+Strongroom(app, store="memory://", keys="keys")
+
+@app.get("/")
+async def page() -> str:
+    BODY
+    return "x"
+""",
 }
 BODY = """subject: str | None = session.subject
     session["n"] = session.get("n", 0) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import fields
 from typing import Any
 
 import httpx2
@@ -15,11 +16,17 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from strongroom import ConfigurationError, Keyring, SessionPolicy, TrustedProxies, keyfile
+from strongroom.cli.doctor_findings import Finding
+from strongroom.cli.doctor_http import Place, Reply
+from strongroom.cli.doctor_told import check_told
 from strongroom.core.diagnosis import HEADER, LIFETIME, is_proved, prove
 from strongroom.core.tokens import blake2b_mac, hmac_sha512
 from strongroom.integrations.asgi import ASGIApp, SessionMiddleware
 from strongroom.integrations.doctor import endpoint
 from strongroom.manager import AsyncSessionManager
+from strongroom.stores.base import AsyncStore, NearStats
+from strongroom.stores.bridge import MAY_BE_INLINE, AsyncBridge
+from strongroom.stores.memory import MemoryStore
 from strongroom.stores.urls import open_async_store
 from strongroom.testing import FrozenClock
 
@@ -44,16 +51,21 @@ def asked(
     ring: Keyring = RING,
     client: tuple[str, int] = ("10.0.0.5", 40000),
     path: str = PATH,
+    store: AsyncStore | None = None,
 ) -> httpx2.Response:
     """The answer to one request."""
 
     async def ask() -> httpx2.Response:
-        manager = AsyncSessionManager(
-            open_async_store("memory://"), keys=ring, policy=policy, sinks=(), clock=CLOCK
-        )
+        kept = store or open_async_store("memory://")
+        manager = AsyncSessionManager(kept, keys=ring, policy=policy, sinks=(), clock=CLOCK)
         async with manager:
             inside = SessionMiddleware(app, manager=manager)
-            transport = httpx2.ASGITransport(app=inside, client=client)
+
+            async def served(scope: Any, receive: Any, send: Any) -> None:
+                """As a server does, with the state that the lifespan left."""
+                await inside({**scope, "state": {"strongroom": manager}}, receive, send)
+
+            transport = httpx2.ASGITransport(app=served, client=client)
             async with httpx2.AsyncClient(
                 transport=transport, base_url="http://shop.example"
             ) as browser:
@@ -94,6 +106,77 @@ def test_what_the_application_believes_is_told() -> None:
     assert facts["cookies"] == ["a", "b"]
     assert facts["csrf"]["verdict"] == facts["websocket"]["verdict"] == "allow"
     assert "s3cret" not in json.dumps(facts)
+
+
+class NearCache(AsyncBridge):
+    """A store in front of which a near cache is in this state."""
+
+    def __init__(self, **state: Any) -> None:
+        super().__init__(MemoryStore(), inline=MAY_BE_INLINE)
+        self._state = state
+
+    def keep_within(self, max_staleness: float) -> None:
+        """Nothing is kept."""
+
+    def stats(self) -> NearStats:
+        """The state as it was given."""
+        nothing = dict.fromkeys([each.name for each in fields(NearStats)], 0)
+        return NearStats(**{**nothing, "alive": False, "max_staleness": 1.0, **self._state})
+
+
+class ToTheApplication:
+    """The doctor's way to the application, without a network."""
+
+    def __init__(self, store: AsyncStore) -> None:
+        self._store = store
+
+    def get(self, place: Place, headers: dict[str, str]) -> Reply:
+        """Ask it."""
+        said = asked(headers=headers, store=self._store)
+        told_headers = tuple(said.headers.multi_items())
+        return Reply(place, said.status_code, told_headers, said.content, "10.0.0.5", "10.0.0.1")
+
+
+def near_cache_findings(store: AsyncStore) -> list[Finding]:
+    """What the doctor says of the near cache of the application that answers."""
+    way: Any = ToTheApplication(store)
+    place = Place("http", "shop.example", 80)
+    found = check_told(way, place, proof(), NOW)
+    return [each for each in found if each.check == "near_cache"]
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "says"),
+    [
+        (
+            {"alive": True, "entries": 1200, "size": 3 << 20, "hits": 981, "misses": 19,
+             "proof_age": 0.1234, "channels": 1},
+            "ok",
+            "holds 1,200 sessions in 3.0 MiB, and answered 98% of 1,000 reads; "
+            "its newest proof of life is 123 ms old.",
+        ),
+        (
+            {"alive": True, "entries": 10, "hits": 4, "misses": 6, "proof_age": 0.1,
+             "crowded_out": 11, "channels": 1},
+            "warning",
+            "too small: it holds 10 sessions in 0.0 MiB, and answered 40% of 10 reads.",
+        ),
+        ({}, "ok", "has not been used yet"),
+        ({"channels": 7, "misses": 3, "proof_age": None}, "warning", "its push channel is not"),
+    ],
+)  # fmt: skip
+def test_the_state_of_the_near_cache_is_told(
+    state: dict[str, Any], verdict: str, says: str
+) -> None:
+    """Whether it lives, what it holds, how much it answers; what is wrong says what to do."""
+    [finding] = near_cache_findings(NearCache(**state))
+    assert (finding.verdict, says in finding.what) == (verdict, True), finding
+    assert verdict == "ok" or (finding.why and finding.change)
+
+
+def test_a_store_without_a_near_cache_is_no_finding() -> None:
+    """Most have none, and need none."""
+    assert not near_cache_findings(open_async_store("memory://"))
 
 
 def test_the_peer_that_a_server_rewrote_is_known() -> None:

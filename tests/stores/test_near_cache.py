@@ -22,9 +22,9 @@ from strongroom.core.errors import ConfigurationError, StoreUnavailable
 from strongroom.core.ops import AtLimit, EndAll, EndSubject, Find, Found, Insert, Limit, Sweep
 from strongroom.core.record import EndReason, Record
 from strongroom.stores import pausing
-from strongroom.stores.base import Store
+from strongroom.stores.base import NearStats, Store
 from strongroom.stores.bridge import AsyncBridge, WatchableBridge
-from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache, Stats
+from strongroom.stores.near_cache import AsyncNearCache, Limits, NearCache
 from strongroom.stores.sqlite import SQLiteStore
 from strongroom.testing.clock import START
 from strongroom.testing.contract.harness import Blocking
@@ -73,7 +73,7 @@ class Near:
             self.loop.close()
 
     @property
-    def stats(self) -> Stats:
+    def stats(self) -> NearStats:
         return self.cache.stats()
 
     def insert(self, record: Record | None = None) -> Record:

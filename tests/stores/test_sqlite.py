@@ -29,6 +29,7 @@ from strongroom.core.ops import (
     AtLimit,
     EndAll,
     EndSubject,
+    Erase,
     Find,
     Insert,
     Limit,
@@ -587,6 +588,8 @@ class TestDurability:
             (lambda: store.end_subject(subject), 2),
             (lambda: store.sweep(Sweep(LATER * 2, 10)), 1),
             (lambda: store.end_all(EndAll(b"e" * 8, LATER)), 2),
+            (lambda: store.append(Append((an_entry(),), keep=5)), 1),
+            (lambda: store.erase(Erase(record.subject_key)), 2),
         ]
 
         def kept() -> Record:

@@ -8,12 +8,17 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from strongroom.stores.base import AsyncStore, Store
+from strongroom.core.policy import EPOCHS_KEPT, ms
+from strongroom.stores.base import AsyncStore, Kept, Store
 from strongroom.stores.valkey import Address, AsyncValkeyStore, Mode, Settings, ValkeyStore
+from strongroom.testing.clock import START
 from strongroom.testing.contract import AsyncStoreContract, StoreContract
+from strongroom.testing.contract.harness import Blocking
+from strongroom.testing.records import IDENTITY
 from tests.support.servers import valkey
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -35,6 +40,19 @@ class OnServers:
     def on_servers(self, servers: Settings) -> None:
         self.settings = servers
         self.prefixes = {}
+
+    def epoch_lasts(self, store: Any, subject_key: bytes) -> int:
+        """The expiry of the subject's epoch, by the server itself."""
+        while not isinstance(store, ValkeyStore | AsyncValkeyStore):
+            # It is behind a blocking face, a near cache, or both.
+            store = store.inner if isinstance(store, Blocking) else store.store
+        beside = ValkeyStore(store._settings)
+        beside.open(IDENTITY)
+        try:
+            epoch = beside.contents().read(Kept.EPOCHS, [subject_key], START)[subject_key]
+        finally:
+            beside.close()
+        return int(epoch.replaced_at + ms(EPOCHS_KEPT) - START)
 
     def own(self) -> Settings:
         """The servers, under a new prefix."""

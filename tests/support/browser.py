@@ -233,6 +233,16 @@ class Socket:
         assert isinstance(answered, str)
         return answered
 
+    async def ask_first(self, text: str) -> str:
+        """As `ask`, where the application accepts the handshake with its first word."""
+        self._to_app.put_nowait({"type": "websocket.receive", "text": text})
+        assert await self.opened()
+        message = await self.next()
+        assert message["type"] == "websocket.send", message
+        answered = message["text"]
+        assert isinstance(answered, str)
+        return answered
+
     async def closed(self) -> int | None:
         """Wait for the application's end -> the code with which the server closed, if it did."""
         await asyncio.wait_for(asyncio.shield(self.task), PATIENCE)

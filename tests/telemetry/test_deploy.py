@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from strongroom.core.events import catalogue
 from strongroom.core.explanations import EXPLANATIONS
-from strongroom.telemetry.metrics import SIGNALS, PrometheusSink
+from strongroom.stores.memory import MemoryStore
+from strongroom.stores.near_cache import NearCache
+from strongroom.telemetry.metrics import SIGNALS, NearCacheCollector, PrometheusSink
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES: list[dict[str, Any]] = [
@@ -29,15 +32,15 @@ DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/strongroom.json")
 EXPRESSIONS = [rule["expr"] for rule in RULES] + [
     target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]
 ]
-GAUGES = {"strongroom_near_cache_alive"}
 
 
 def metrics() -> set[str]:
     registry = CollectorRegistry()
     PrometheusSink(registry)
+    state = NearCache(MemoryStore()).stats()
+    registry.register(NearCacheCollector(lambda: replace(state, proof_age=0.1)))
     text = generate_latest(registry).decode()
-    names = set(re.findall(r"^# TYPE (\S+)", text, re.M))
-    return names | GAUGES
+    return set(re.findall(r"^# TYPE (\S+)", text, re.M))
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

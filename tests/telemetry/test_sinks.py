@@ -7,9 +7,11 @@ import hmac
 import http.server
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry, generate_latest
 
+from strongroom import SessionManager, keyfile, open_store
 from strongroom.core.errors import ConfigurationError
 from strongroom.core.events import (
     ApplicationEvent,
@@ -35,14 +38,16 @@ from strongroom.core.events import (
 from strongroom.core.ops import Find
 from strongroom.core.responses import DEFAULT_RESPONSES
 from strongroom.core.spikes import RULES
+from strongroom.stores.base import NearStats
 from strongroom.stores.bridge import AsyncBridge
 from strongroom.stores.memory import MemoryStore
 from strongroom.telemetry import opentelemetry, webhooks
-from strongroom.telemetry.metrics import SIGNALS, GaugesOf, PrometheusSink
+from strongroom.telemetry.metrics import NEAR_CACHE, SIGNALS, NearCacheCollector, PrometheusSink
 from strongroom.telemetry.opentelemetry import OpenTelemetrySink, TracedStore
 from strongroom.telemetry.owasp import OwaspSink, described
 from strongroom.telemetry.webhooks import ATTEMPTS, WebhookSink, signed
 from strongroom.testing.clock import START
+from strongroom.testing.records import a_record, an_insert
 
 ID = "8f" * 16
 WHO: dict[str, Any] = {"at": START, "session_id": ID, "subject": "alice", "address": "192.0.2.7"}
@@ -139,12 +144,37 @@ def test_the_names_of_signals_are_the_core_s() -> None:
     assert {each.name for each in RULES.values()} <= SIGNALS
 
 
-def test_numbers_of_anything_can_be_scraped() -> None:
-    """A near cache's, for example: names and numbers when it is asked."""
+def test_the_near_cache_is_scraped() -> None:
+    """Whether it lives, what it holds, what it answered, and how old its newest proof is."""
+    store = open_store("memory://?near_cache_mb=1")
+    keys = keyfile.generate("shop", START)
     registry = CollectorRegistry()
-    registry.register(GaugesOf("cache", lambda: {"hits": 3, "alive": True, "note": "text"}))
+    with SessionManager(store, keys=keys, sinks=()) as sessions:
+        registry.register(NearCacheCollector(sessions.near_cache))
+        record = store.insert(an_insert(a_record(session_id=bytes(16)))).record
+        assert record is not None
+        deadline = time.monotonic() + 10
+        while "strongroom_near_cache_hits_total 0.0" in scraped(registry):
+            assert time.monotonic() < deadline, scraped(registry)
+            store.find(Find(record.session_id))
+        text = scraped(registry)
+        for line in ("alive 1.0", "entries 1.0", "channels_total 1.0", "max_staleness_seconds 1.0"):
+            assert f"strongroom_near_cache_{line}" in text
+        [age] = re.findall(r"^strongroom_near_cache_proof_age_seconds (\S+)$", text, re.M)
+        assert 0 <= float(age) < 1
     text = scraped(registry)
-    assert "cache_hits 3.0" in text and "cache_alive 1.0" in text and "note" not in text
+    assert "strongroom_near_cache_alive 0.0" in text and "dropped_total 1.0" in text
+    assert "proof_age" not in text
+
+
+def test_every_field_of_the_near_cache_s_state_is_a_metric() -> None:
+    """But one, which the others tell; and without a near cache there is none."""
+    known = {each.name for each in fields(NearStats)} - {"alive_for"}
+    assert {field for _, _, field, _ in NEAR_CACHE} == known
+    registry = CollectorRegistry()
+    with SessionManager(MemoryStore(), keys=keyfile.generate("shop", START), sinks=()) as sessions:
+        registry.register(NearCacheCollector(sessions.near_cache))
+        assert scraped(registry) == ""
 
 
 # OpenTelemetry.

@@ -1,4 +1,4 @@
-"""The memory store, broken in thirty-four ways, for the contract suite to find."""
+"""The memory store, broken in thirty-five ways, for the contract suite to find."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from strongroom.core.ops import (
     End,
     EndAll,
     EndSubject,
+    Erase,
     Find,
     Found,
     Insert,
@@ -230,6 +231,16 @@ class SweepsEpochs(Broken):
         return super().sweep(replace(op, epochs_before=2**62))
 
 
+class CountsEpochsFromTheFirst(Broken):
+    """An epoch's time runs from when it was first replaced."""
+
+    def end_subject(self, op: EndSubject) -> tuple[Found, ...]:
+        _, first = self._epochs.get(op.subject_key, (b"", op.at))
+        ended = super().end_subject(op)
+        self._epochs[op.subject_key] = (op.new_epoch, first)
+        return ended
+
+
 class HidesTheStoreEpoch(Broken):
     """The end of all sessions is not told with the records that are read."""
 
@@ -383,7 +394,37 @@ class ClosesInSilence(Broken):
             super().watch(op)
 
 
+class ErasesTheLiving(Broken):
+    """Erasing takes live records with it."""
+
+    def erase(self, op: Erase) -> int:
+        for record in self._records_of(op.subject_key):
+            self._drop(record)
+        return super().erase(op)
+
+
+class ErasesRecordsOnly(Broken):
+    """Erasing leaves the history."""
+
+    def erase(self, op: Erase) -> int:
+        kept = self._history.pop(op.subject_key, ())
+        removed = super().erase(op) + len(kept)
+        self._history[op.subject_key] = kept
+        return removed
+
+
+class ErasesTheEpoch(Broken):
+    """Erasing forgets that everything was ended."""
+
+    def erase(self, op: Erase) -> int:
+        self._epochs.pop(op.subject_key, None)
+        return super().erase(op)
+
+
 SEEN_BY = {
+    ErasesTheLiving: "test_what_a_subject_has_left_behind_can_be_erased",
+    ErasesRecordsOnly: "test_what_a_subject_has_left_behind_can_be_erased",
+    ErasesTheEpoch: "test_who_was_erased_stays_out",
     UpsertsOnTouch: "test_ended_is_terminal",
     ForgetsTheEpoch: "test_an_insert_whose_epoch_is_outdated_is_refused",
     KeepsTheEpoch: "test_signing_out_everywhere_replaces_the_epoch",
@@ -403,6 +444,7 @@ SEEN_BY = {
     DecidesExpiry: "test_an_inserted_record_is_found_as_it_was",
     SweepsEverything: "test_a_sweep_takes_no_more_than_its_limit",
     SweepsTooEarly: "test_a_sweep_takes_what_is_due_and_nothing_else",
+    CountsEpochsFromTheFirst: "test_an_epoch_is_kept_as_long_as_a_sign_in_may_be_under_way",
     SweepsEpochs: "test_an_epoch_outlives_its_sessions",
     HidesTheStoreEpoch: "test_everybody_can_be_signed_out_at_once",
     HistoryGrows: "test_a_history_keeps_its_newest_entries",

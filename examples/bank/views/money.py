@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from examples.bank.accounts import NotEnoughMoney
-from examples.bank.desk import AtDesk, CurrentAccount
+from examples.bank.accounts import Account, NotEnoughMoney
+from examples.bank.desk import TODAY, AtDesk, CurrentAccount, Desk, SignedInToday
 from examples.bank.forms import Filled, Text
 from examples.bank.words import euros
+from strongroom import Session
 from strongroom.integrations.fastapi import CurrentSession
+
+ACTION = "move money"
+LARGE = 1_000_00
+"""Cents from which a transfer is approved by itself (ASVS 7.5.3)."""
+TOO_MUCH = "There is not that much in your account."
 
 router = APIRouter()
 
@@ -26,14 +34,14 @@ async def account_page(desk: AtDesk, account: CurrentAccount) -> Response:
     )
 
 
-@router.get("/move")
+@router.get("/move", dependencies=[SignedInToday])
 async def move_page(desk: AtDesk, account: CurrentAccount) -> Response:
     form = Filled(to="", amount="", note="", reference=secrets.token_hex(8))
     balance = await desk.accounts.balance(account.id)
     return desk.page("move.html", form=form, balance=balance)
 
 
-@router.post("/move")
+@router.post("/move", dependencies=[SignedInToday])
 async def move(
     desk: AtDesk,
     session: CurrentSession,
@@ -53,16 +61,46 @@ async def move(
         form.refuse("to", "This is your own account. Enter somebody else’s username.")
     cents = form.money("amount")
     message = form.text("note", "", optional=True)
-    if recipient is not None and not form.errors:
+    if cents > await desk.accounts.balance(account.id):
+        form.refuse("amount", TOO_MUCH)
+    if recipient is None or form.errors:
+        balance = await desk.accounts.balance(account.id)
+        return desk.page("move.html", 422, form=form, balance=balance)
+    transfer: dict[str, Any] = {
+        "to": recipient.username,
+        "name": recipient.name,
+        "cents": cents,
+        "note": message,
         # A reference belongs to one sender, so that nobody's can get in anybody's way.
-        once = f"{account.id}:{form.values['reference'][:64]}"
-        try:
-            await desk.accounts.move(
-                account.id, recipient.id, cents, message, at=desk.clock(), reference=once
-            )
-            session.note("money_moved", cents=cents, to=recipient.username)
-            return desk.go("/account", f"{euros(cents)} went to {recipient.name}.")
-        except NotEnoughMoney:
-            form.refuse("amount", "There is not that much in your account.")
-    balance = await desk.accounts.balance(account.id)
-    return desk.page("move.html", 422, form=form, balance=balance)
+        "reference": f"{account.id}:{form.values['reference'][:64]}",
+    }
+    if cents < LARGE:
+        return desk.go("/account", await carry_out(desk, session, account, transfer))
+    if await desk.factors.of(account.id):
+        approval = await session.ask_approval(ACTION, transfer, acr="aal2", max_age=TODAY)
+    else:
+        approval = await session.ask_approval(ACTION, transfer, amr="pwd")
+    return desk.go(f"/approve/{approval.approval_id}")
+
+
+async def carry_out(
+    desk: Desk, session: Session, account: Account, transfer: Mapping[str, Any]
+) -> str:
+    """Move the money -> what became of it, in a sentence."""
+    recipient = await desk.accounts.named(transfer["to"])
+    if recipient is None:
+        return "Nobody was paid: that account is not kept here any more."
+    cents, reference = transfer["cents"], transfer["reference"]
+    try:
+        await desk.accounts.move(
+            account.id,
+            recipient.id,
+            cents,
+            transfer["note"],
+            at=desk.clock(),
+            reference=reference,
+        )
+    except NotEnoughMoney:
+        return f"Nobody was paid: {TOO_MUCH}"
+    session.note("money_moved", cents=cents, to=recipient.username)
+    return f"{euros(cents)} went to {recipient.name}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from examples.bank.desk import AtDesk, CurrentAccount, RecentSignIn
+from examples.bank.desk import RECENT, AtDesk, CurrentAccount, RecentSignIn
 from examples.bank.forms import Filled, Text
 from examples.bank.passwords import WrongPassword
 from examples.bank.words import counted
@@ -15,8 +15,19 @@ router = APIRouter(prefix="/settings")
 
 
 @router.get("")
-async def settings_page(desk: AtDesk, account: CurrentAccount) -> Response:
-    return desk.page("settings.html", account=account)
+async def settings_page(desk: AtDesk, session: CurrentSession, account: CurrentAccount) -> Response:
+    """With the end of the window in which things can be changed, and a button that closes it."""
+    await session.verify()
+    owned = await desk.factors.of(account.id)
+    until = session.privileged_until(max_age=RECENT, acr="aal2" if owned else None)
+    return desk.page("settings.html", account=account, owned=owned, until=until)
+
+
+@router.post("/done")
+async def done(desk: AtDesk, session: CurrentSession) -> Response:
+    session.require_sign_in()
+    await session.end_privilege()
+    return desk.go("/settings", "Before anything is changed here, you will be asked again.")
 
 
 @router.get("/email", dependencies=[RecentSignIn])

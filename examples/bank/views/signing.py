@@ -1,22 +1,22 @@
-"""Signing up, in and out, and confirming that it is you."""
+"""Signing up, in and out; in two steps, where the account has a second factor."""
 
 from __future__ import annotations
 
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Form, Query, Request
 from starlette.responses import Response
 
 from examples.bank.accounts import UsernameTaken
-from examples.bank.desk import AtDesk, CurrentAccount, remember
+from examples.bank.desk import AtDesk, introduce
 from examples.bank.forms import Filled, Text
 from examples.bank.passwords import WrongPassword
-from examples.bank.words import ENDED_HERE
-from strongroom.integrations.fastapi import CurrentSession, require_sign_in, safe_next
+from examples.bank.words import ENDED_HERE, counted
+from strongroom.integrations.fastapi import CurrentSession, safe_next
 
 HOME = "/account"
-CONFIRM = "/confirm"
+SECOND = "/second"
 WELCOME_CENTS = 100_00
 
 WayOn = Annotated[str, Query(alias="next")]
@@ -38,7 +38,8 @@ async def sign_in_page(desk: AtDesk, session: CurrentSession, way_on: WayOn = HO
     if session.is_authenticated:
         return desk.go(way_on)
     ended = ENDED_HERE.get(session.ended_because) if session.ended_because else None
-    return desk.page("sign_in.html", form=Filled(username=""), next=way_on, ended=ended)
+    form = Filled(username="", stay="")
+    return desk.page("sign_in.html", form=form, next=way_on, ended=ended, remembers=desk.remembers)
 
 
 @router.post("/sign-in")
@@ -47,47 +48,78 @@ async def sign_in(
     session: CurrentSession,
     username: Text = "",
     password: Text = "",
+    stay: Text = "",
     way_on: PostedWayOn = HOME,
 ) -> Response:
-    form = Filled(username=username)
+    """With `stay`, this browser is remembered where the policy allows it."""
+    form = Filled(username=username, stay=stay)
     way_on = safe_next(way_on, HOME)
     found = await desk.accounts.named(form.values["username"].lower())
     try:
         async with session.authenticating(found.id if found else None):
             account = await desk.passwords.check(found, password)
-            await session.sign_in(account.id)
+            two = bool(await desk.factors.of(account.id))
+            remember = bool(stay and desk.remembers)
+            await session.sign_in(account.id, pending=two, remember=remember and not two)
     except WrongPassword:
         form.refuse("password", "Username and password do not belong together. Try again.")
-        return desk.page("sign_in.html", 422, form=form, next=way_on)
-    remember(session, account)
+        return desk.page("sign_in.html", 422, form=form, next=way_on, remembers=desk.remembers)
+    if two:
+        session["stay"], session["next"] = remember, way_on
+        return desk.go(SECOND)
+    introduce(session, account)
     return desk.go(way_on)
 
 
-@router.get(CONFIRM, dependencies=[Depends(require_sign_in)])
-async def confirm_page(desk: AtDesk, way_on: WayOn = HOME) -> Response:
-    """Strongroom sends people here whose sign-in is too long ago (the policy's step_up_path)."""
-    return desk.page("confirm.html", form=Filled(), next=safe_next(way_on, HOME))
+@router.get(SECOND)
+async def second_page(request: Request, desk: AtDesk, session: CurrentSession) -> Response:
+    """The password is right; whoever entered it is nobody here until the second factor is."""
+    if session.pending_subject is None:
+        return desk.go("/sign-in")
+    return await _second(request, desk, session, Filled(code="", recovery=""))
 
 
-@router.post(CONFIRM)
-async def confirm(
+@router.post(SECOND)
+async def second(
+    request: Request,
     desk: AtDesk,
     session: CurrentSession,
-    account: CurrentAccount,
-    password: Text = "",
-    way_on: PostedWayOn = HOME,
+    code: Text = "",
+    recovery: Text = "",
+    credential: Text = "",
 ) -> Response:
-    """The password again: the session's token is replaced, and the sign-in counts as recent."""
-    way_on = safe_next(way_on, HOME)
-    try:
-        async with session.authenticating(account.id):
-            await desk.passwords.check(account, password)
-            await session.elevate()
-    except WrongPassword:
-        form = Filled()
-        form.refuse("password", "This is not your password. Try again.")
-        return desk.page("confirm.html", 422, form=form, next=way_on)
-    return desk.go(way_on, "Thank you. You will not be asked again for five minutes.")
+    """A code, a passkey, or a recovery code completes the sign-in."""
+    subject = session.pending_subject
+    account = None if subject is None else await desk.accounts.by_id(subject)
+    if account is None:
+        return desk.go("/sign-in")
+    form = Filled(code=code, recovery=recovery)
+    way_on = HOME
+    async with session.authenticating(account.id):
+        if recovery:
+            amr = await desk.check_recovery(account, form)
+        else:
+            amr = await desk.check_second(request, account, form, credential, "sign in")
+        if amr is not None:
+            stay, way_on = session.pop("stay", False), session.pop("next", HOME)
+            await session.sign_in(account.id, amr=amr, remember=stay)
+    if amr is None:
+        return await _second(request, desk, session, form)
+    introduce(session, account)
+    if not recovery:
+        return desk.go(safe_next(way_on, HOME))
+    session.note("recovery_code_used")
+    left = (await desk.factors.of(account.id)).recovery
+    return desk.go("/settings/factors", f"That code is used up; {counted(left, 'code')} left.")
+
+
+async def _second(
+    request: Request, desk: AtDesk, session: CurrentSession, form: Filled
+) -> Response:
+    owned = await desk.factors.of(session.pending_subject or "")
+    passkey = desk.ask_for_passkey(request, owned, "sign in")
+    status = 422 if form.errors else 200
+    return desk.page("second.html", status, form=form, owned=owned, passkey=passkey)
 
 
 @router.get("/sign-up")
@@ -123,7 +155,7 @@ async def sign_up(
         None, account.id, WELCOME_CENTS, "Welcome", at=desk.clock(), reference=secrets.token_hex(8)
     )
     await session.sign_in(account.id)
-    remember(session, account)
+    introduce(session, account)
     return desk.go(HOME, f"Welcome, {account.name}. A small gift is in your account.")
 
 

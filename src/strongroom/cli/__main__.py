@@ -14,7 +14,20 @@ from typing import TextIO
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
 
-from . import audit, bench, doctor, explain, init, keys, policy, sessions, store, subject, watch
+from . import (
+    audit,
+    bench,
+    devices,
+    doctor,
+    explain,
+    init,
+    keys,
+    policy,
+    sessions,
+    store,
+    subject,
+    watch,
+)
 from .output import DONE, INTERRUPTED, NO_READER, Output, World
 from .parsing import Command, find
 
@@ -22,6 +35,7 @@ COMMANDS: tuple[Command, ...] = (
     *init.COMMANDS,
     *keys.COMMANDS,
     *sessions.COMMANDS,
+    *devices.COMMANDS,
     *subject.COMMANDS,
     *policy.COMMANDS,
     *store.COMMANDS,
@@ -35,6 +49,7 @@ GROUPS = {
     "init": "the first two minutes of an application",
     "keys": "what sessions are issued under",
     "sessions": "who is signed in, and ending it",
+    "devices": "a user's devices, and what each one has",
     "subject": "what is kept of one person",
     "policy": "the limits in force",
     "store": "where sessions are kept",
@@ -44,6 +59,8 @@ GROUPS = {
     "explain": "why something happened",
     "bench": "how fast it is here",
 }
+_EXTRAS = {"httpcore": "audit"}
+"""Which extra of ours brings a package that a command imports."""
 _HELP = frozenset({"--help", "-h"})
 
 
@@ -79,6 +96,19 @@ def run(argv: Sequence[str], world: World) -> int:
         raise
     except OSError as error:
         return out.failed(_refused_by_system(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        return out.failed(_not_installed(package))
+
+
+def _not_installed(package: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"This command needs the package {package}, which is not installed.",
+        why="Strongroom by itself brings only what an application's sessions need.",
+        hint=f"pip install 'strongroom[{_EXTRAS[package]}]'",
+    )
 
 
 def _refused_by_system(error: OSError) -> ConfigurationError:

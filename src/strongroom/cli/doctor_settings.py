@@ -7,18 +7,21 @@ import logging
 import os
 import platform
 import sqlite3
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from strongroom.core.errors import ConfigurationError, StrongroomError
-from strongroom.core.ops import ReadEpoch
+from strongroom.core.ops import Alive, Notice, ReadEpoch, Watch
 from strongroom.core.policy import PROFILES, DataSeal, SessionPolicy, ms
 from strongroom.core.record import NO_SUBJECT
 from strongroom.core.sealing import Keyring, KeyState
 from strongroom.core.visit import Context
+from strongroom.stores.base import Near
 
 from . import settings
 from .doctor_findings import Finding, failed, ok, problem, skipped, warning
@@ -31,6 +34,9 @@ _LONG_AHEAD = timedelta(days=7)
 _OLD_SQLITE = (3, 37)
 _WIDE = {4: 16, 6: 48}
 """A network of more addresses than this rarely holds proxies alone."""
+
+_PROOFS = 3
+"""Proofs of life that are waited for: one alone may have been lucky."""
 
 
 def check_settings(options: argparse.Namespace, out: Output) -> Iterator[Finding]:
@@ -325,12 +331,47 @@ def _store(options: argparse.Namespace, out: Output, ring: Keyring | None) -> It
     try:
         with _silent(), settings.manager(options, out) as sessions:
             sessions.store.read_epoch(ReadEpoch(NO_SUBJECT))
+            yield ok("store", "The store answers, can be written, and belongs to these keys.")
+            if isinstance(sessions.store, Near):
+                yield _channel(sessions.store)
     except StrongroomError as error:
         yield failed("store", error)
         return
-    yield ok("store", "The store answers, can be written, and belongs to these keys.")
     if path is not None:
         yield from _file_mode(path)
+
+
+def _channel(near: Any) -> Finding:
+    """Whether the store pushes its changes to this machine, so that a near cache may answer."""
+    staleness = near.stats().max_staleness
+    proofs: list[float] = []
+    began = time.monotonic()
+
+    def tell(notice: Notice) -> None:
+        if isinstance(notice, Alive):
+            proofs.append(time.monotonic() - notice.asked_at)
+
+    def is_enough() -> bool:
+        return len(proofs) >= _PROOFS or time.monotonic() - began > _PROOFS * max(staleness, 1)
+
+    try:
+        near.store.watch(Watch(tell, staleness / 4, is_enough))
+    except StrongroomError as error:
+        return failed("near_cache", error)
+    took = max(proofs, default=0)
+    if not proofs or took >= staleness / 2:
+        proved = f"its life in {took * 1000:.0f} ms" if proofs else "no life at all"
+        return problem(
+            "near_cache",
+            f"The store's push channel proves {proved}, and {staleness * 1000:.0f} ms is the "
+            "oldest proof that a near cache may use.",
+            why="It would be out of use much of the time, and every request would read the store.",
+            change="Leave near_cache_mb out, or look why the way to the store is so slow.",
+        )
+    return ok(
+        "near_cache",
+        f"The store pushes its changes, and proves it in {took * 1000:.1f} ms: a near cache works.",
+    )
 
 
 def _file_mode(path: Path) -> Iterator[Finding]:

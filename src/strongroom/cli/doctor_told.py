@@ -117,6 +117,7 @@ def check_told(way: Way, place: Place, proof: str, now: int) -> Iterator[Finding
     yield from _two_readers(first)
     yield from _csrf(first, place)
     yield _cookie_there(first, cookie)
+    yield from _near_cache(first)
     if second is None:
         yield skipped("spoofing", "The request that lies was refused on the way here.")
     else:
@@ -272,6 +273,39 @@ def _another_address(told: Told) -> Finding:
 def _is_private(text: str) -> bool:
     address = parse_address(text)
     return address is not None and not address.is_global
+
+
+def _near_cache(told: Told) -> Iterator[Finding]:
+    """How the near cache of the process that answered is; nothing where it has none."""
+    state: Any = told.facts.get("near_cache")  # an older release tells nothing of it
+    if not state:
+        return
+    reads = state["hits"] + state["misses"]
+    share = f"{state['hits'] / reads:.0%} of {reads:,} reads" if reads else "no read yet"
+    holds = f"{state['entries']:,} sessions in {state['size'] / 2**20:.1f} MiB"
+    if state["alive"]:
+        age = f"its newest proof of life is {state['proof_age'] * 1000:.0f} ms old"
+        if state["crowded_out"] > state["entries"] and state["hits"] < reads / 2:
+            yield warning(
+                "near_cache",
+                f"The near cache is too small: it holds {holds}, and answered {share}.",
+                why=f"{state['crowded_out']:,} sessions left it because there was no room.",
+                change="Give it more: near_cache_mb= in the store's URL.",
+            )
+            return
+        yield ok("near_cache", f"The near cache holds {holds}, and answered {share}; {age}.")
+    elif not state["channels"]:
+        yield ok("near_cache", "The near cache of the process that answered has not been used yet.")
+    else:
+        yield warning(
+            "near_cache",
+            "The near cache of the process that answered is out of use: its push channel is not "
+            f"known to be alive. It was opened {state['channels']:,} times; {share} came from "
+            "memory.",
+            why="Every request of that process reads the store: nothing is unsafe, only slower.",
+            change="The application's log says why; 'strongroom doctor' without a URL, on that "
+            "machine, tries the channel.",
+        )
 
 
 def _two_readers(told: Told) -> Iterator[Finding]:

@@ -201,7 +201,7 @@ def manager(options: argparse.Namespace, out: Output) -> Generator[SessionManage
 
     url = store_url(options, out)
     store = open_store(url)
-    _check_others_see_it(url)
+    check_others_see_it(url)
     keys, _source = keyring(options, out)
     limits = policy(options, out)
     with _plain_warnings(out):
@@ -216,8 +216,12 @@ def manager(options: argparse.Namespace, out: Output) -> Generator[SessionManage
             sessions.stop()
 
 
-def _check_others_see_it(url: str) -> None:
-    """An empty store of this command's own would look as if everybody had been signed out."""
+def check_others_see_it(url: str, *, may_be_made: bool = False) -> None:
+    """An empty store of this command's own would look as if everybody had been signed out.
+
+    Raises:
+        ConfigurationError: nobody else sees the store, or there is none.
+    """
     if urlsplit(url).scheme == "memory":
         raise ConfigurationError(
             "A memory store lives inside the application's process.",
@@ -225,7 +229,7 @@ def _check_others_see_it(url: str) -> None:
             hint="Ask the application, or give it a store that others can open: sqlite, for one.",
         )
     path = sqlite_path(url)
-    if path is not None and not path.exists():
+    if path is not None and not may_be_made and not path.exists():
         raise ConfigurationError(
             f"There is no session database at {path}.",
             why="The application makes it when it first starts; this command never does.",

@@ -16,6 +16,7 @@ from strongroom.core.record import NO_SUBJECT
 from . import settings
 from .output import DONE, NOTHING, Output, rfc3339
 from .parsing import Command
+from .store_copy import COPY
 
 
 def check(options: argparse.Namespace, out: Output) -> int:
@@ -141,6 +142,7 @@ COMMANDS = (
         _migrate_options,
         migrate,
     ),
+    COPY,
     Command(
         "store restored",
         "After a backup was restored: end every session in it.",

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from .challenges import in_query
 from .errors import (
     CsrfRefused,
     OvertakenError,
@@ -74,13 +75,16 @@ def answer(error: StrongroomError, facts: RequestFacts, policy: SessionPolicy) -
 
 
 def _ask_to_sign_in(error: StrongroomError, facts: RequestFacts, policy: SessionPolicy) -> Answer:
-    """A person goes to the sign-in page and back; a program gets RFC 9470's 401."""
-    if facts.wants_html:
-        stepping_up = isinstance(error, StepUpRequired) and policy.step_up_path is not None
-        path = policy.step_up_path if stepping_up else None
-        location = sign_in_location(path or policy.sign_in_path, _way_back(facts))
-        return Answer(303, [(b"location", location.encode("ascii")), *_common("text/html")], b"")
+    """A person goes to the sign-in page and back, or to the page that asks for what is owed, which
+    its address names; a program gets RFC 9470's 401."""
     challenge = getattr(error, "challenge", None)
+    if facts.wants_html:
+        path = policy.sign_in_path
+        if policy.step_up_path is not None and isinstance(challenge, Challenge):
+            path = policy.step_up_path
+            path += f"{'&' if '?' in path else '?'}{in_query(challenge)}"
+        location = sign_in_location(path, _way_back(facts))
+        return Answer(303, [(b"location", location.encode("ascii")), *_common("text/html")], b"")
     if isinstance(challenge, Challenge):
         header, problem = challenge.www_authenticate(), challenge.problem()
     else:

@@ -81,13 +81,21 @@ Verdict = Literal["allow", "refuse", "needs_token"]
 class Decision:
     """What was decided, by which rule (a stable code), and why in one sentence for people.
 
-    Nothing that the client sent is in it, so it can go into any log as it is.
+    `hint` is for the developer whose own request was refused. Nothing that the client sent is in
+    it, so it can go into any log as it is.
     """
 
     verdict: Verdict
     rule: str
     reason: str
+    hint: str = ""
 
+
+_PROXY = "Browsers do not do this: look at what a proxy or a client on the way adds."
+_OWN_NAME = (
+    "If it is this application's own address, state it in SessionPolicy(origins=...), or list the "
+    "proxy that rewrites it in SessionPolicy(proxies=...)."
+)
 
 _TABLE = (
     Decision("allow", "safe_method", "The method promises to change nothing."),
@@ -97,30 +105,80 @@ _TABLE = (
     Decision("allow", "trusted_origin", "The Origin header names a trusted origin."),
     Decision("allow", "own_origin", "The Origin header names this application's own origin."),
     Decision("allow", "token_valid", "The CSRF token is valid for this visitor and form."),
-    Decision("refuse", "simple_request", "A JSON path was sent what any site's form can send."),
-    Decision("refuse", "metadata_repeated", "Sec-Fetch-Site came twice; browsers send it once."),
-    Decision("refuse", "cross_site", "The browser says that a page of another site sent it."),
-    Decision("refuse", "same_site", "A sibling host sent it, and it is not a trusted origin."),
-    Decision("refuse", "origin_repeated", "The Origin header came twice; browsers send it once."),
-    Decision("refuse", "origin_malformed", "The Origin header is not one that a browser writes."),
+    Decision(
+        "refuse",
+        "simple_request",
+        "A JSON path was sent what any site's form can send.",
+        "Send it as application/json, or with the header X-Requested-With.",
+    ),
+    Decision(
+        "refuse",
+        "metadata_repeated",
+        "Sec-Fetch-Site came twice; browsers send it once.",
+        _PROXY,
+    ),
+    Decision(
+        "refuse",
+        "cross_site",
+        "The browser says that a page of another site sent it.",
+        "If that site may, list its origin in CsrfRules(trusted_origins=...).",
+    ),
+    Decision(
+        "refuse",
+        "same_site",
+        "A sibling host sent it, and it is not a trusted origin.",
+        "If that host is yours, list its origin in CsrfRules(trusted_origins=...).",
+    ),
+    Decision(
+        "refuse", "origin_repeated", "The Origin header came twice; browsers send it once.", _PROXY
+    ),
+    Decision(
+        "refuse", "origin_malformed", "The Origin header is not one that a browser writes.", _PROXY
+    ),
     Decision(
         "refuse",
         "origin_foreign",
         "The Origin header names neither this application nor a trusted origin; if it should be "
         "this application, set `origins` or the trusted proxies.",
+        _OWN_NAME,
     ),
     Decision(
         "refuse",
         "own_origin_unknown",
         "This application's own origin is unknown, so Origin cannot be compared; set `origins`.",
+        "State it in SessionPolicy(origins=...).",
     ),
-    Decision("refuse", "referer_foreign", "The Referer header names a page of another origin."),
-    Decision("refuse", "handshake_without_origin", "A WebSocket handshake must name its Origin."),
+    Decision(
+        "refuse",
+        "referer_foreign",
+        "The Referer header names a page of another origin.",
+        _OWN_NAME,
+    ),
+    Decision(
+        "refuse",
+        "handshake_without_origin",
+        "A WebSocket handshake must name its Origin.",
+        "Browsers send it; a program sends this application's origin, such as "
+        "Origin: https://shop.example.",
+    ),
     Decision("needs_token", "origin_unsaid", "The browser did not say where this comes from."),
     Decision("needs_token", "token_on_every_body", "The policy wants a token with every body."),
     Decision("needs_token", "token_for_form", "The route accepts its own form's token only."),
-    Decision("refuse", "token_absent", "A CSRF token was needed, and none was sent."),
-    Decision("refuse", "token_invalid", "The CSRF token is not one for this visitor and form."),
+    Decision(
+        "refuse",
+        "token_absent",
+        "A CSRF token was needed, and none was sent.",
+        "A form carries {{ csrf_input() }}, a script session.csrf_token() in the header "
+        "X-CSRF-Token. With curl or a test client, add the header Sec-Fetch-Site: same-origin. "
+        "The path of a webhook is named in CsrfRules(exempt=...).",
+    ),
+    Decision(
+        "refuse",
+        "token_invalid",
+        "The CSRF token is not one for this visitor and form.",
+        "A page from before a sign-in or sign-out has the token of then: load it again. A token "
+        "that was made for one form is good for that form's path only.",
+    ),
 )
 
 DECISIONS = MappingProxyType({decision.rule: decision for decision in _TABLE})

@@ -7,7 +7,8 @@ host and client address it sees. Rules:
   key. It is good for a minute either side of the server's clock. A request without one, or with a
   wrong one, gets the 404 of a path that is not there.
 - The answer tells about this very request: headers that it came with, names of cookies, and the
-  settings that decided. No value of a cookie, no session, no key.
+  settings that decided; and how the near cache of the process is. No value of a cookie, no session,
+  no key.
 - It changes nothing and asks no store. It does set a cookie of its own, worthless and short-lived,
   so that the doctor sees what the way back does to Set-Cookie, and the way there to Cookie.
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -74,14 +75,22 @@ def _bound_to(moment: int) -> bytes:
     return b"doctor\0" + str(moment).encode("ascii")
 
 
-def answer_doctor(ctx: Context, facts: RequestFacts, *, rewritten: bool) -> Answer:
-    """The whole response. `rewritten` says that the server changed the peer before we saw it."""
+def answer_doctor(
+    ctx: Context,
+    facts: RequestFacts,
+    *,
+    rewritten: bool,
+    near_cache: Mapping[str, object] | None = None,
+) -> Answer:
+    """The whole response. `rewritten` says that the server changed the peer before we saw it;
+    `near_cache` is its state in this process, where there is one."""
     if facts.method != "GET" or not is_proved(ctx.keys, facts.header(_KEY), ctx.now()):
         return Answer(404, [*_plain(b"text/plain; charset=utf-8")], b"Not Found")
     spec = own_cookie(ctx)
     line = spec.render(format(ctx.now(), "x"), max_age=LIFETIME // 1000)
     told = _told(ctx, facts, rewritten=rewritten)
     told["sent_cookie"] = line.decode("ascii")
+    told["near_cache"] = near_cache
     headers = [*_plain(b"application/json"), (b"set-cookie", line)]
     return Answer(200, headers, json.dumps(told).encode("ascii"))
 

@@ -4,6 +4,7 @@
     ├── RefusedError           the client may not do this (answer 401, 403 or a redirect)
     │   ├── SignInRequired         nobody is signed in
     │   ├── StepUpRequired         signed in, but not recently or not strongly enough (RFC 9470)
+    │   ├── ApprovalRefused        the approval was used, is too old, or is for something else
     │   └── CsrfRefused            the request came from another site (OWASP malicious_csrf)
     ├── UsageError             the application did something that cannot be right (answer 500)
     │   ├── ConfigurationError     settings that a browser would refuse or that are unsafe
@@ -63,6 +64,12 @@ class StepUpRequired(RefusedError):
     def __init__(self, what: str, *, why: str = "", hint: str = "", challenge: object) -> None:
         super().__init__(what, why=why, hint=hint)
         self.challenge = challenge
+
+
+class ApprovalRefused(RefusedError):
+    """The approval was used, is too old, or is not for this (ASVS 7.5.3). Nothing may be done."""
+
+    code = "approval_refused"
 
 
 class SignInRefused(RefusedError):

@@ -131,6 +131,18 @@ class RememberedLoginEnded(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceDisowned(Event):
+    """The owner said "this was not me" of a device: all that it had ended, and it is unknown again
+    (not in OWASP's list)."""
+
+    name = "device_disowned"
+    severity = "warning"
+    device_id: str
+    ended: int = 0
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SteppedUp(Event):
     """A fresh or further factor was proved within a session (not in OWASP's list)."""
 
@@ -139,10 +151,56 @@ class SteppedUp(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SteppedDown(Event):
+    """Whoever is signed in closed their privileged window (not in OWASP's list)."""
+
+    name = "authn_step_down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepUpAsked(Event):
     """An action was refused until a factor is proved anew."""
 
     name = "authz_fail"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalAsked(Event):
+    """A transaction waits for its approval; what it is about stands in no event."""
+
+    name = "authz_approval_asked"
+    approval_id: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven(Event):
+    """Factors were proved for one transaction (not in OWASP's list)."""
+
+    name = "authz_approval_given"
+    approval_id: str
+    action: str
+    factors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalUsed(Event):
+    """An approved transaction was carried out; its approval is used up (not in OWASP's list)."""
+
+    name = "authz_approval_used"
+    approval_id: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalRefusedEvent(Event):
+    """An approval was presented that is worth nothing; `reason` says why, nothing was done."""
+
+    name = "authz_approval_refused"
+    severity = "warning"
+    approval_id: str | None
+    action: str | None
     reason: str
 
 
@@ -283,6 +341,19 @@ class ClockSkewed(Event):
     name = "sys_clock_skew"
     severity = "warning"
     store_ahead_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubjectErased(Event):
+    """Everything that was kept of somebody was removed (not in OWASP's list).
+
+    Told to sinks only: in the subject's history it would be kept again.
+    """
+
+    name = "subject_erased"
+    severity = "warning"
+    removed: int
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

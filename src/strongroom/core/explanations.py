@@ -72,15 +72,53 @@ EXPLANATIONS: dict[str, Explanation] = {
         "The owner signed out, changed the password, or ended it from the list of devices.",
         "If the reason is token_reuse, see: strongroom explain authn_token_reuse",
     ),
+    "subject_erased": Explanation(
+        "Everything that was kept of somebody was removed: sessions, persistent logins, history.",
+        "Somebody asked to be forgotten, and an operator did it; `by` says who.",
+        "Delete what your logs and backups keep of them, too, where you must.",
+    ),
+    "device_disowned": Explanation(
+        'Somebody said "this was not me" of a device: its sessions and persistent logins ended, '
+        "and it is new again at its next sign-in; `by` says who.",
+        "An owner who does not recognise an own device by its label or its place.",
+        "Whoever signed in there knew the password: have it changed, and look at what was done.",
+    ),
     "authn_step_up": Explanation(
         "A factor was proved again, or a further one, within a session.",
         "Ordinary use of a sensitive page.",
+        NOTHING_TO_DO,
+    ),
+    "authn_step_down": Explanation(
+        "Somebody who had proved a factor said that they were done: sensitive pages ask anew.",
+        "Ordinary use.",
         NOTHING_TO_DO,
     ),
     "authz_fail": Explanation(
         "An action was refused until a factor is proved anew.",
         "Ordinary use: the sign-in was too long ago for this page.",
         NOTHING_TO_DO,
+    ),
+    "authz_approval_asked": Explanation(
+        "A transaction waits for its owner to approve it, with a factor proved for it.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
+    "authz_approval_given": Explanation(
+        "Factors were proved for one transaction, and count for nothing else.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
+    "authz_approval_used": Explanation(
+        "An approved transaction was carried out. Its approval is used up.",
+        "Ordinary use.",
+        NOTHING_TO_DO,
+    ),
+    "authz_approval_refused": Explanation(
+        "An approval was presented that is worth nothing, and nothing was done; `reason` says why: "
+        "used, too_old, changed, another_session, unknown, ended, session_has_ended, altered.",
+        "A form that was sent twice; a page that was left open for longer than an approval lives.",
+        "After altered, find out who writes to the store. After changed or another_session, "
+        "somebody tried what was not approved: strongroom sessions history SUBJECT",
     ),
     "authn_password_change": Explanation(
         "A password or another factor was changed; the other sessions ended.",

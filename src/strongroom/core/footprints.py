@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .circumstances import Circumstances
 from .data import is_dict
+from .events import DeviceDisowned
 from .places import Place
 from .record import Device
 from .signals import Footprint
@@ -50,6 +51,21 @@ def as_seen(footprint: Footprint) -> dict[str, Any]:
             "radius_km": place.radius_km,
         }
     return known
+
+
+def known_from(events: Sequence[Mapping[str, Any]]) -> list[tuple[Footprint, Mapping[str, Any]]]:
+    """The sign-ins in a history, each with its event; without those of devices that the owner
+    disowned afterwards."""
+    disowned: dict[str, int] = {}
+    for event in events:
+        if event.get("event") == DeviceDisowned.name:
+            name = str(event["device_id"])
+            disowned[name] = max(int(event["at"]), disowned.get(name, 0))
+    return [
+        (seen, event)
+        for event in events
+        if (seen := from_history(event)) is not None and seen.at > disowned.get(seen.device, -1)
+    ]
 
 
 def from_history(event: Mapping[str, Any]) -> Footprint | None:

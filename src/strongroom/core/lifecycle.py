@@ -1,6 +1,7 @@
 """The life of a session: states, the table of transitions, and the only code that changes a state.
 
-    absent ──insert──> anonymous | pending | authenticated | remembered | hand over | persistent
+    absent ──insert──> anonymous | pending | authenticated | remembered
+             or one of: hand over | persistent | approval
     any live state ──end──> ended, and nothing leads out of ended (P6)
 
 `TABLE` says what may happen to a live record; `apply` does it. A store's atomic write is: load,
@@ -76,6 +77,8 @@ TABLE: dict[Kind, dict[str, frozenset[Kind]]] = {
         "replace": frozenset({Kind.PERSISTENT}),
         "end": frozenset(),
     },
+    # An approval rotates when a factor is proved for it, and ends when it is used.
+    Kind.APPROVAL: {"rotate": frozenset({Kind.APPROVAL}), "end": frozenset()},
 }
 """What may happen to a live record of each kind, and which kinds it may have afterwards.
 

@@ -278,6 +278,17 @@ class ReadHistory(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Erase(Op):
+    """Remove a subject's ended records and its history, due or not -> how many things.
+
+    Its live records stay: end them first. So does its epoch, which keeps an old sign-in out.
+    """
+
+    verb: ClassVar[str] = "erase"
+    subject_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep(Op):
     """Remove at most `limit` things whose `purge_at` has come -> how many were removed."""
 
@@ -295,6 +306,19 @@ class ReadClock(Op):
     """
 
     verb: ClassVar[str] = "read_clock"
+
+
+@dataclass(frozen=True, slots=True)
+class GiveWay(Op):
+    """Line up for this session, and then wait so long -> whether any time passed at all.
+
+    The one op that no store sees: whoever drives the flow does it, in the way that its code waits.
+    In one process, one flow at a time has its turn, from here to its end; nothing is decided by it.
+    """
+
+    verb: ClassVar[str] = "give_way"
+    session_id: bytes
+    milliseconds: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,10 @@ class SessionPolicy:
     pending_idle: timedelta = 5 * MINUTE
     pending_absolute: timedelta = 10 * MINUTE
     hand_over_lifetime: timedelta = MINUTE
+    approval_lifetime: timedelta = 5 * MINUTE
     remember_for: timedelta | None = 30 * DAY
+    know_devices_for: timedelta | None = 180 * DAY
+    devices_need_consent: bool = True
 
     max_data: int = 64 * 1024
     max_anonymous_data: int = 4 * 1024
@@ -298,8 +301,24 @@ class Clocks:
     pending_idle: int
     pending_absolute: int
     hand_over: int
+    approval: int
     remember: int
     retention: int
+    _of_kind: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Every request asks, so the answers are laid out once, by the kind's number."""
+        signed_in = self.idle, self.absolute
+        told = {
+            Kind.ANONYMOUS: (self.anonymous_idle, self.anonymous_absolute),
+            Kind.PENDING: (self.pending_idle, self.pending_absolute),
+            Kind.AUTHENTICATED: signed_in,
+            Kind.REMEMBERED: signed_in,
+            Kind.HAND_OVER: (self.hand_over, self.hand_over),
+            Kind.APPROVAL: (self.approval, self.approval),
+            Kind.PERSISTENT: (self.remember, self.remember),
+        }
+        object.__setattr__(self, "_of_kind", tuple(told[kind] for kind in Kind))
 
     @classmethod
     def of(cls, policy: SessionPolicy) -> Clocks:
@@ -319,23 +338,14 @@ class Clocks:
             pending_idle=ms(policy.pending_idle),
             pending_absolute=ms(policy.pending_absolute),
             hand_over=ms(policy.hand_over_lifetime),
+            approval=ms(policy.approval_lifetime),
             remember=0 if policy.remember_for is None else ms(policy.remember_for),
             retention=ms(policy.history_retention),
         )
 
     def lifetimes(self, kind: Kind) -> tuple[int, int]:
         """Idle and absolute timeout of a kind, in milliseconds (C5)."""
-        match kind:
-            case Kind.ANONYMOUS:
-                return self.anonymous_idle, self.anonymous_absolute
-            case Kind.PENDING:
-                return self.pending_idle, self.pending_absolute
-            case Kind.HAND_OVER:
-                return self.hand_over, self.hand_over
-            case Kind.PERSISTENT:
-                return self.remember, self.remember
-            case _:
-                return self.idle, self.absolute
+        return self._of_kind[kind]
 
     def purge_at(self, kind: Kind, moment: int) -> int:
         """When a record that stops at `moment` may be forgotten: only accounts have a history."""
@@ -376,6 +386,7 @@ _POSITIVE = (
     "pending_idle",
     "pending_absolute",
     "hand_over_lifetime",
+    "approval_lifetime",
     "max_staleness",
 )
 _CLEARABLE = frozenset({"cache", "cookies", "storage", "executionContexts", "clientHints"})
@@ -420,6 +431,12 @@ def _contradictions(policy: SessionPolicy) -> list[str]:
             and not timedelta(seconds=1) <= policy.remember_for <= REMEMBER_AT_MOST,
             "remember_for must be between a second and 400 days, which is as long as a browser "
             "keeps a cookie; None switches persistent logins off.",
+        ),
+        (
+            policy.know_devices_for is not None
+            and not timedelta(seconds=1) <= policy.know_devices_for <= REMEMBER_AT_MOST,
+            "know_devices_for must be between a second and 400 days, which is as long as a browser "
+            "keeps a cookie; None gives no browser an id.",
         ),
         (policy.max_sessions < 1, "max_sessions must be at least 1."),
         (policy.max_data < 1 or policy.max_anonymous_data < 1, "data limits must be positive."),

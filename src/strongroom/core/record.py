@@ -16,6 +16,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Any
 
 from .circumstances import NOTHING_KNOWN, Circumstances
@@ -35,8 +36,8 @@ generation, three digests, and eight moments. Big-endian, no padding, so Lua can
 
 
 class Kind(IntEnum):
-    """The four kinds of session, and two records that open one and are never one themselves:
-    the grant that hands a session over, and the persistent login."""
+    """The four kinds of session, and three records that are never one: the grant that hands a
+    session over, the persistent login, and the approval of one transaction."""
 
     ANONYMOUS = 0
     PENDING = 1
@@ -44,11 +45,20 @@ class Kind(IntEnum):
     REMEMBERED = 3
     HAND_OVER = 4
     PERSISTENT = 5
+    APPROVAL = 6
+
+    @property
+    def is_session(self) -> bool:
+        """Whether a session token can open it."""
+        return self <= Kind.REMEMBERED
 
     @property
     def is_signed_in(self) -> bool:
         """Whether the session has a subject that the application may trust."""
-        return self in (Kind.AUTHENTICATED, Kind.REMEMBERED)
+        return self in _SIGNED_IN
+
+
+_SIGNED_IN = (Kind.AUTHENTICATED, Kind.REMEMBERED)
 
 
 class EndReason(StrEnum):
@@ -70,6 +80,8 @@ class EndReason(StrEnum):
     STORE_RESET = "all_sessions_ended"
     REDEEMED = "handed_over"
     SIGNAL = "suspicious_use"
+    USED = "approval_used"
+    VOIDED = "approval_voided"
 
     @property
     def number(self) -> int:
@@ -165,8 +177,12 @@ class Header:
         )
 
 
+@lru_cache(maxsize=1024)
 def decode_header(raw: bytes) -> tuple[Header, bytes]:
     """The header, and the tail that this release does not know.
+
+    The same bytes are decoded once: a store that has to be asked each time gives them again and
+    again, and there is no secret in them.
 
     Raises:
         UnreadableRecord: too short, of a format after the next, or with values out of range.
@@ -265,7 +281,9 @@ class Identity:
 
     `extra` keeps fields that a newer release wrote. `epoch` is the subject's when the sign-in
     began; a pending session carries it to its completion (P15). `linked_to` is the session that
-    handed this one over, `login` the persistent login that both end with.
+    handed this one over, `login` the persistent login that both end with. `device_id` is the
+    reference of the device cookie, empty where there was none. What was proved up to `closed_at`
+    is not recent any more: its owner said so.
     """
 
     kind: Kind
@@ -280,6 +298,8 @@ class Identity:
     linked_to: bytes | None = None
     circumstances: Circumstances = NOTHING_KNOWN
     login: LoginLink | None = None
+    device_id: str = ""
+    closed_at: int = NEVER
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -307,8 +327,12 @@ def seal_identity(
         "l": identity.linked_to,
         "w": identity.circumstances.as_list(),
     }
+    if identity.closed_at:
+        fields["f"] = identity.closed_at
     if identity.login is not None:
         fields["r"] = [identity.login.login_id, identity.login.generation]
+    if identity.device_id:
+        fields["i"] = bytes.fromhex(identity.device_id)
     bound = keys.binds["identity"] + session_id
     return sealer.seal(keys.envelope[keys.issuing], codec.encode(fields), bound)
 
@@ -341,7 +365,7 @@ def open_identity(
     return identity
 
 
-_KNOWN = frozenset("kcxsedapglrw")
+_KNOWN = frozenset("kcxsedapglrwif")
 
 
 def _identity(decoded: Any) -> Identity:
@@ -358,6 +382,8 @@ def _identity(decoded: Any) -> Identity:
         linked_to=decoded["l"],
         circumstances=Circumstances.of_list(decoded.get("w")),
         login=LoginLink(*decoded["r"]) if "r" in decoded else None,
+        device_id=decoded["i"].hex() if "i" in decoded else "",
+        closed_at=decoded.get("f", NEVER),
         extra={name: value for name, value in decoded.items() if name not in _KNOWN},
     )
 

@@ -76,7 +76,9 @@ class Population:
         # Counting later sign-ins for more is the same as letting earlier ones fade, and costs
         # nothing each time; when the weights grow large everything is brought down again.
         self._at = self._at or seen.at
-        weight = 2.0 ** ((seen.at - self._at) / self._half_life)
+        # A clock that was decades off must not make the power overflow: a sign-in would fail by it.
+        halves = min((seen.at - self._at) / self._half_life, 1000.0)
+        weight = 2.0**halves
         if weight > 2.0**20:
             self._fade(weight)
             self._at, weight = seen.at, 1.0

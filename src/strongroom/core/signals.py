@@ -100,9 +100,9 @@ def _new_device(known: Sequence[Footprint], now: Footprint) -> Signal | None:
     """By the stable id where the browser has one, else by browser and platform."""
     if now.device and any(each.device == now.device for each in known):
         return None
-    alike = any((each.agent, each.platform) == (now.agent, now.platform) for each in known)
-    if alike and not now.device:
-        return None
+    alike = [each for each in known if (each.agent, each.platform) == (now.agent, now.platform)]
+    if alike and not (now.device and any(each.device for each in alike)):
+        return None  # Before this browser had an id, its kind is all that is known of it.
     what = " on ".join(part for part in (now.agent, now.platform) if part) or "An unknown client"
     # The same kind of browser without its id is most often the same one with its cookies cleared.
     return Signal(

@@ -33,9 +33,11 @@ from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Visit
 from strongroom.manager import AsyncSessionManager, KeySource
-from strongroom.running import AsyncRunner, end_task
+from strongroom.running import AsyncRunner
 from strongroom.session import Session
 from strongroom.setup import async_manager
+
+from .watching import ENDED_CODE, Watch
 
 __all__ = ["MANAGER", "get_session", "require_sign_in", "setup"]
 
@@ -43,9 +45,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MANAGER = web.AppKey("strongroom.manager", AsyncSessionManager)
 """Where an application keeps its manager: `request.app[MANAGER]`."""
-
-ENDED_CODE = 4401
-"""The close code that tells a client to sign in again."""
 
 # aiohttp 3.14 brought typed keys for requests, and warns of others.
 _EXCHANGE: Any = (
@@ -138,9 +137,7 @@ class _Serving:
 
     def __init__(self, manager: AsyncSessionManager) -> None:
         self.manager = manager
-        self.open: dict[_Exchange, Callable[[], Awaitable[object]]] = {}
-        """What is open, and how it is closed when its session ends."""
-        self._watch: asyncio.Task[None] | None = None
+        self.watch = Watch(manager)
 
     async def start(self, _app: web.Application) -> None:
         """Before the first request: open the store; what does not work stops the server."""
@@ -148,8 +145,7 @@ class _Serving:
 
     async def stop(self, _app: web.Application) -> None:
         """After the last one."""
-        watch, self._watch = self._watch, None
-        await end_task(watch)
+        await self.watch.stop()
         await self.manager.stop()
 
     def middleware(self) -> Any:
@@ -172,32 +168,10 @@ class _Serving:
             try:
                 return await exchange.run(handler)
             finally:
-                self.open.pop(exchange, None)
+                exchange.over()
                 await self.manager.finish(visit)
 
         return sessions
-
-    def watch(self, exchange: _Exchange, close: Callable[[], Awaitable[object]]) -> None:
-        """Close it when its session ends (P16, E8)."""
-        if exchange.visit.record is None:
-            return
-        self.open[exchange] = close
-        if self._watch is None or self._watch.done():
-            self._watch = asyncio.create_task(self._keep_asking())
-
-    async def _keep_asking(self) -> None:
-        """While anything is open. A store that does not answer proves nothing, so ask again."""
-        interval = self.manager.policy.max_staleness.total_seconds()
-        while self.open:
-            await asyncio.sleep(interval)
-            for exchange, close in list(self.open.items()):
-                try:
-                    if not await self.manager.still_lives(exchange.visit):
-                        self.open.pop(exchange, None)
-                        await close()
-                except Exception:
-                    # Whatever it is, the others must not be forgotten for it.
-                    _log.warning("Nobody said whether an open session still lives", exc_info=True)
 
 
 class _Exchange:
@@ -212,6 +186,8 @@ class _Exchange:
         self.runner = AsyncRunner(self.manager.store, asyncio.get_running_loop())
         self.session = Session(visit, self.runner)
         self.started = False
+        self.over: Callable[[], None] = lambda: None
+        """What is open does not have to be closed any more when the session ends."""
         self._overtaken = False
 
     async def run(self, handler: Handler) -> web.StreamResponse:
@@ -246,9 +222,11 @@ class _Exchange:
         if self.facts.websocket:
             self.started = True
             if isinstance(response, web.WebSocketResponse):
-                self.serving.watch(self, lambda: response.close(code=ENDED_CODE))
+                self._until_end(lambda: response.close(code=ENDED_CODE))
             return
         self.runner.check()
+        if self.visit.aborts is not None and _has_left(self.request):
+            raise ConnectionResetError("The client left before the response to its sign-in began.")
         edits = await self.manager.close(
             self.visit, _FAILED if self._overtaken else response.status
         )
@@ -259,7 +237,12 @@ class _Exchange:
             headers = [(n.encode("latin-1"), v.encode("latin-1")) for n, v in _pairs(response)]
             _put(response, edits.apply(headers))
         if response.content_type == "text/event-stream":
-            self.serving.watch(self, _canceller())
+            self._until_end(_canceller())
+
+    def _until_end(self, close: Callable[[], Awaitable[object]]) -> None:
+        """Close it when its session ends (P16, E8)."""
+        self.over()
+        self.over = self.serving.watch.until_end(self.visit, close)
 
     async def _send(self, response: web.StreamResponse) -> web.StreamResponse:
         """To its last byte, so that what follows a response really does."""
@@ -326,6 +309,11 @@ async def _form_token(request: web.Request, field: str) -> str | None:
                 warnings.simplefilter("ignore")  # aiohttp would rather nobody did this.
                 request.content.unread_data(bytes(prefix))
     return None if isinstance(found, NeedMore) else found
+
+
+def _has_left(request: web.Request) -> bool:
+    """Whether nobody waits for the response any more: its cookie would reach nobody (P14)."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def _canceller() -> Callable[[], Awaitable[object]]:

@@ -18,6 +18,7 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from strongroom.core.errors import ConfigurationError
+from strongroom.privilege import Factors
 from strongroom.session import Session
 from strongroom.setup import async_manager
 
@@ -73,18 +74,19 @@ async def require_sign_in(
 
 
 def require_recent_sign_in(
-    *, max_age: timedelta | None = None, acr: str | None = None
+    *, max_age: timedelta | None = None, acr: str | None = None, amr: Factors = ()
 ) -> Callable[[Session], Awaitable[str]]:
     """A dependency: the subject, if a factor was proved within `max_age`, to the level `acr`.
 
-    Otherwise people are sent to the sign-in page and back, and programs get RFC 9470's 401.
+    `amr` names factors that must be among them, each with an age of its own if need be. Otherwise
+    people are sent to the sign-in page and back, and programs get RFC 9470's 401.
     """
 
     async def recent_sign_in(
         session: CurrentSession, _: Annotated[None, Security(_SESSION_COOKIE)] = None
     ) -> str:
         await session.verify()
-        return session.require_recent_sign_in(max_age=max_age, acr=acr)
+        return session.require_recent_sign_in(max_age=max_age, acr=acr, amr=amr)
 
     return recent_sign_in
 

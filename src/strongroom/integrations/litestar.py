@@ -38,6 +38,7 @@ from strongroom.core.errors import ConfigurationError, StrongroomError
 from strongroom.core.events import EventSink
 from strongroom.core.policy import SessionPolicy
 from strongroom.manager import AsyncSessionManager, KeySource
+from strongroom.privilege import Factors
 from strongroom.session import Session
 from strongroom.setup import async_manager
 
@@ -167,11 +168,13 @@ def requires_sign_in(connection: Connection, _: BaseRouteHandler) -> None:
     session_of(connection).require_sign_in()
 
 
-def requires_recent_sign_in(*, max_age: timedelta | None = None, acr: str | None = None) -> Guard:
-    """A guard: a factor was proved within `max_age`, to the level `acr` (RFC 9470)."""
+def requires_recent_sign_in(
+    *, max_age: timedelta | None = None, acr: str | None = None, amr: Factors = ()
+) -> Guard:
+    """A guard: a factor was proved within `max_age`, to the level `acr`, with all of `amr`."""
 
     def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        session_of(connection).require_recent_sign_in(max_age=max_age, acr=acr)
+        session_of(connection).require_recent_sign_in(max_age=max_age, acr=acr, amr=amr)
 
     return guard
 

@@ -62,7 +62,7 @@ class Watch:
             try:
                 await app(
                     scope,
-                    _receive_until(ended, receive, gone),
+                    receive_until(ended, receive, gone),
                     _send_until(ended, send, last, closing),
                 )
             finally:
@@ -84,7 +84,20 @@ class Watch:
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(over)
-        return _receive_until(ended, receive, {"type": "http.disconnect"}), _cut(ended, send)
+        return receive_until(ended, receive, {"type": "http.disconnect"}), _cut(ended, send)
+
+    def until_end(self, visit: Visit, close: Callable[[], Awaitable[object]]) -> Callable[[], None]:
+        """Call `close` when the session ends -> what to call once there is nothing to close."""
+        if visit.record is None:
+            return lambda: None
+        ended = self._remember(visit)
+        closing = asyncio.create_task(_when(ended, close))
+
+        def over() -> None:
+            self._forget(ended)
+            _drop(ended, [closing])
+
+        return over
 
     @contextlib.contextmanager
     def _watching(self, visit: Visit) -> Any:
@@ -155,7 +168,7 @@ def _id(visit: Visit) -> bytes:
     return b"" if visit.token is None else visit.token.session_id
 
 
-def _receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Receive:
+def receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Receive:
     """As `receive`, but the session's end looks like the client's departure."""
 
     async def receiving() -> Message:
@@ -177,9 +190,13 @@ def _receive_until(ended: asyncio.Event, receive: Receive, last: Message) -> Rec
 
 
 async def _close_when(ended: asyncio.Event, send: Send, last: Message) -> None:
+    await _when(ended, lambda: send(dict(last)))
+
+
+async def _when(ended: asyncio.Event, close: Callable[[], Awaitable[object]]) -> None:
     await ended.wait()
     with contextlib.suppress(Exception):  # The client may have gone by itself.
-        await send(dict(last))
+        await close()
 
 
 def _drop(ended: asyncio.Event, closing: list[asyncio.Task[None]]) -> None:

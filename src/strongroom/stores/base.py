@@ -17,8 +17,14 @@ A store **must**
 Anonymous sessions have no subject (`NO_SUBJECT`): they are in no list, and no `end_subject` reaches
 them. A record that cannot be read raises where it is asked for, does not count towards a limit, and
 is removed by `end_subject`, which must not leave anything behind that it could not end. Lists are
-ordered by `inserted_at`. A subject's epoch may be forgotten `epochs_before` its last change, and is
-zeros then.
+ordered by `inserted_at`. `erase` removes what has ended, before its time, and what cannot be read;
+it leaves what lives.
+
+A subject's epoch must be kept for `core.policy.EPOCHS_KEPT` (90 days and an hour) from its **last**
+change, also where the subject has no session left: so long may a sign-in, or another library's
+cookie, be under way that began before (E2). A sweep may forget it if it was last replaced before
+`epochs_before`; a store whose server forgets by itself gives it that long each time. It is zeros
+then, never another value.
 
 The session id of a subject's record hides that subject's shard (`core.tokens.shard_of_session`), so
 a store may keep both in one place; an id that is taken is answered as such, whoever asks. A store
@@ -36,19 +42,29 @@ whomever it was made, and every replacement of the store-wide epoch, in order, o
 their proof of life. A channel that is lost, or may have lost something, raises `StoreUnavailable`
 out of `watch`; it never goes on in silence.
 
+**Moving** is for stores that can be read through and filled (`Movable`), past all ops. What is
+being filled is no application's yet: it bears another identity until it is handed over, so `open`
+refuses it, and after that nothing more is written into it.
+
 `strongroom.testing.contract` proves a store against this page, races included.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol, runtime_checkable
 
+from strongroom.core.errors import StoreMismatch
 from strongroom.core.ops import (
     Append,
     End,
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -98,6 +114,7 @@ class Store(Protocol):
     def list_subject(self, op: ListSubject) -> tuple[Found, ...]: ...
     def append(self, op: Append) -> None: ...
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]: ...
+    def erase(self, op: Erase) -> int: ...
     def sweep(self, op: Sweep) -> int: ...
     def read_clock(self, op: ReadClock) -> int | None: ...
 
@@ -121,6 +138,7 @@ class AsyncStore(Protocol):
     async def list_subject(self, op: ListSubject) -> tuple[Found, ...]: ...
     async def append(self, op: Append) -> None: ...
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]: ...
+    async def erase(self, op: Erase) -> int: ...
     async def sweep(self, op: Sweep) -> int: ...
     async def read_clock(self, op: ReadClock) -> int | None: ...
 
@@ -145,6 +163,30 @@ class AsyncWatchable(Protocol):
     async def watch(self, op: Watch) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearStats:
+    """A near cache at one moment: for the operator, and for metrics. Durations in seconds."""
+
+    alive: bool
+    entries: int
+    size: int
+    hits: int
+    misses: int
+    dropped: int
+    """Entries that left because of a notice, an own write, or the loss of the channel."""
+    crowded_out: int
+    """Entries that left because there was no room."""
+    overtaken: int
+    """Reads whose answer was not kept, because a notice came while they were under way."""
+    alive_for: float | None
+    """Since when without a break, or None while it is not."""
+    proof_age: float | None
+    """How long ago the newest proof was asked for; None if this channel never gave one."""
+    channels: int
+    """How many channels were opened. One is normal; each further one is a reconnection."""
+    max_staleness: float
+
+
 @runtime_checkable
 class Near(Protocol):
     """A store that may answer from memory, and so must be told how old an answer may be (H3)."""
@@ -152,3 +194,101 @@ class Near(Protocol):
     def keep_within(self, max_staleness: float) -> None:
         """No answer may be older than this many seconds. Called before the store is opened."""
         ...
+
+    def stats(self) -> NearStats:
+        """What it holds, and whether its channel lives."""
+        ...
+
+
+class Kept(Enum):
+    """What a store keeps, and what it is kept under: a session id, or a subject's key."""
+
+    SESSIONS = "sessions"
+    EPOCHS = "epochs"
+    HISTORIES = "histories"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptEpoch:
+    """A subject's epoch. Some stores know only roughly when it was replaced."""
+
+    epoch: bytes
+    replaced_at: int = field(compare=False)
+
+
+class Contents(Protocol):
+    """All that an open store keeps, past its ops: to be moved to another store, and for nothing
+    else. The values are `Record`, `KeptEpoch`, and a tuple of `HistoryEntry`, newest first.
+
+    Any thread may call any method.
+    """
+
+    def size(self) -> int:
+        """About how many things there are to look through, for whoever shows progress."""
+        ...
+
+    def keys(self, kept: Kept) -> Iterator[list[bytes]]:
+        """Everything's keys, in batches. Each that is there all the while comes at least once."""
+        ...
+
+    def read(self, kept: Kept, keys: Iterable[bytes], now: int) -> dict[bytes, Any]:
+        """The values that are there; None is one that cannot be read."""
+        ...
+
+    def write(self, kept: Kept, values: Mapping[bytes, Any], now: int) -> None:
+        """Put the values in the place of what is there, each with its index.
+
+        Raises:
+            StoreMismatch: the store is not being filled any more; nothing was written.
+        """
+        ...
+
+    def remove(self, kept: Kept, keys: Iterable[bytes]) -> None:
+        """Take these out. Raises as `write` does."""
+        ...
+
+    def hand_over(self, store_identity: bytes) -> None:
+        """Let applications open the store, durably. Raises as `write` does."""
+        ...
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A store whose contents can be moved: `strongroom store copy`."""
+
+    def contents(self) -> Contents:
+        """All that this open store keeps."""
+        ...
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open a store that is empty, or that was being filled before, to be filled.
+
+        Raises:
+            StoreMismatch: it is an application's.
+            StoreUnavailable: it cannot be reached or written.
+        """
+        ...
+
+
+def being_filled(store_identity: bytes) -> bytes:
+    """The identity that a store bears until everything is in it."""
+    made = hashlib.blake2b(store_identity, digest_size=16, person=b"being filled")
+    return made.digest()
+
+
+def still_being_filled(what: str) -> StoreMismatch:
+    """An application opens a store in which not everything is yet."""
+    return StoreMismatch(
+        f"{what} is still being filled from another store.",
+        why="Whose session is not in it yet would be signed out.",
+        hint="Let 'strongroom store copy' come to its end; it may be run again.",
+    )
+
+
+def not_being_filled(what: str) -> StoreMismatch:
+    """Somebody would fill a store that applications open."""
+    return StoreMismatch(
+        f"{what} is not being filled any more: somebody handed it over meanwhile.",
+        why="What an application does in it must not be written over. Nothing was.",
+        hint="Run one 'strongroom store copy' into a store at a time.",
+    )

@@ -26,6 +26,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -52,7 +53,7 @@ R = TypeVar("R")
 
 MAY_BE_INLINE = frozenset(
     "find read_epoch insert touch shift rotate replace end end_subject end_all list_subject append "
-    "read_history".split()
+    "read_history erase".split()
 )
 """What may run inline. Sweeping may not: it takes as long as there is to sweep."""
 
@@ -81,6 +82,7 @@ class AsyncBridge:
         self._at_once: dict[str, Callable[[Any], Any]] = {
             verb: getattr(store, f"{verb}_at_once", getattr(store, verb)) for verb in inline
         }
+        self._find_at_once: Callable[[Find], Found | None] | None = self._at_once.get("find")
         self._threads = _Threads()
 
     async def open(self, store_identity: bytes) -> None:
@@ -94,7 +96,12 @@ class AsyncBridge:
 
     async def find(self, op: Find) -> Found | None:
         """Read one record."""
-        return await self._do("find", self.store.find, op)
+        if self._find_at_once is not None:
+            try:
+                return self._find_at_once(op)
+            except BlockingIOError:
+                pass
+        return await self._threads.write(self.store.find, op)
 
     async def read_epoch(self, op: ReadEpoch) -> Epochs:
         """Read a subject's epoch and the store's."""
@@ -143,6 +150,10 @@ class AsyncBridge:
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         """The newest entries of a subject."""
         return await self._do("read_history", self.store.read_history, op)
+
+    async def erase(self, op: Erase) -> int:
+        """Remove a subject's ended records and its history."""
+        return await self._do("erase", self.store.erase, op)
 
     async def sweep(self, op: Sweep) -> int:
         """Remove what is due, in the second thread."""

@@ -25,6 +25,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -199,6 +200,15 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             return self._history.get(op.subject_key, ())[: op.limit]
+
+    def erase(self, op: Erase) -> int:
+        """Remove the subject's ended records and its history."""
+        with self._lock:
+            self._check_open()
+            ended = [each for each in self._records_of(op.subject_key) if not each.is_live]
+            for record in ended:
+                self._drop(record)
+            return len(ended) + len(self._history.pop(op.subject_key, ()))
 
     def sweep(self, op: Sweep) -> int:
         """Remove at most `op.limit` records, history entries and epochs that are due."""

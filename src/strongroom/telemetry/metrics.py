@@ -8,7 +8,7 @@ the number of series grow; anything else counts as "other". Nothing about a pers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from strongroom.core.errors import ConfigurationError
@@ -81,31 +81,50 @@ SIGNALS = frozenset(
 """The names that signals have; a test holds them against the core."""
 
 
-class GaugesOf:
-    """A collector of numbers that something tells when it is asked, such as a near cache's.
+class NearCacheCollector:
+    """The state of this process's near cache, told when it is scraped.
 
-        registry.register(GaugesOf("strongroom_near_cache", cache.stats))
+        registry.register(NearCacheCollector(manager.near_cache))
 
-    `tell` gives names and numbers (True counts as 1); what is no number is left out.
+    `state` is a manager's `near_cache` or a near cache's own `stats`. A process without a near
+    cache has no such metrics. Durations are in seconds.
+
+    Raises:
+        ConfigurationError: prometheus_client is not installed.
     """
 
-    def __init__(self, prefix: str, tell: Callable[[], Mapping[str, object]]) -> None:
-        self._prefix = prefix
-        self._tell = tell
+    def __init__(self, state: Callable[[], Any]) -> None:
+        self._state = state
         _client()
-        from prometheus_client.core import GaugeMetricFamily
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        self._metric: Any = GaugeMetricFamily
+        self._kinds: dict[str, Any] = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily}
 
     def collect(self) -> Iterable[Any]:
         """What the registry asks at each scrape."""
-        for name, value in self._numbers():
-            yield self._metric(f"{self._prefix}_{name}", f"{name} of {self._prefix}.", value=value)
+        state = self._state()
+        if state is None:
+            return
+        for name, kind, field, told in NEAR_CACHE:
+            value = getattr(state, field)
+            if value is not None:
+                yield self._kinds[kind](f"strongroom_near_cache_{name}", told, value=float(value))
 
-    def _numbers(self) -> Iterator[tuple[str, float]]:
-        for name, value in self._tell().items():
-            if isinstance(value, int | float):
-                yield name, float(value)
+
+NEAR_CACHE = (
+    ("alive", "gauge", "alive", "1 while the push channel is known to be alive, else 0."),
+    ("entries", "gauge", "entries", "Sessions that are held."),
+    ("bytes", "gauge", "size", "Memory that they take."),
+    ("proof_age_seconds", "gauge", "proof_age", "Age of the newest proof of life; none if lost."),
+    ("max_staleness_seconds", "gauge", "max_staleness", "The age at which it stops answering."),
+    ("hits", "counter", "hits", "Reads that were answered from memory."),
+    ("misses", "counter", "misses", "Reads that asked the store."),
+    ("dropped", "counter", "dropped", "Sessions dropped because they changed, or all of them."),
+    ("crowded_out", "counter", "crowded_out", "Sessions that left because there was no room."),
+    ("overtaken", "counter", "overtaken", "Reads whose answer was older than a notice."),
+    ("channels", "counter", "channels", "Push channels that were opened; 1 is normal."),
+)
+"""Each metric's name, kind, the field that it shows, and its help. A test holds the fields."""
 
 
 def _client() -> Any:

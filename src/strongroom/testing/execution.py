@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from strongroom.core.errors import StoreUnavailable, StrongroomError
-from strongroom.core.ops import Flow, Found, Inserted, Op, Outcome
+from strongroom.core.ops import Flow, Found, GiveWay, Inserted, Op, Outcome
 from strongroom.stores.base import Store
 
 from .clock import FrozenClock
@@ -97,7 +97,10 @@ class Process:
     def _resume(self, action: Callable[[], Op]) -> None:
         self.pending = None
         try:
-            self.pending = action()
+            op = action()
+            while isinstance(op, GiveWay):  # Here no time passes, and every order is tried anyway.
+                op = self.flow.send(False)
+            self.pending = op
         except StopIteration as done:
             self.fate = Fate(self.name, value=done.value)
         except StrongroomError as error:

@@ -237,6 +237,24 @@ async def test_concurrent_requests_lose_no_update(client: Any) -> None:
     assert len((await told(client))["data"]) == 200
 
 
+async def test_every_byte_that_http_allows_in_the_cookie_header(client: Any) -> None:
+    """In our cookie's value: no 500, and nobody is signed in by it (P2)."""
+    await sign_in(client)
+    (cookie,) = [each for each in client.session.cookie_jar if each.key.startswith("id-")]
+    host, port = client.server.host, client.server.port
+    for number in sorted({9, *range(32, 256)} - {127}):
+        value = cookie.value[:40].encode() + bytes([number]) + cookie.value[41:].encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = (
+            f"GET / HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\ncookie: {cookie.key}="
+        )
+        writer.write(head.encode() + value + b"\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200"), number
+        assert (b'"alice"' in answer) == (value == cookie.value.encode())
+
+
 async def test_what_newcomers_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setup, no keys, setup twice: each is told with what to do."""
     monkeypatch.delenv("STRONGROOM_KEYS", raising=False)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from strongroom.core.errors import StoreUnavailable, UnreadableRecord
-from strongroom.core.ops import Append, EndAll, Find, ListSubject, ReadEpoch, Sweep
+from strongroom.core.ops import Append, EndAll, Erase, Find, ListSubject, ReadEpoch, Sweep
 from strongroom.stores.postgres import PostgresStore
 from strongroom.stores.postgres.schema import PURGE_SLOT_BITS, lock_number
 from strongroom.testing.clock import START
@@ -125,13 +125,18 @@ def test_what_must_not_be_lost_waits_for_the_disk():
             inserted(store)
             store.end_subject(everywhere())
             assert flushed(server, db), "end_subject"
+            store.append(Append((an_entry(),), 10))
+            store.erase(Erase(record.subject_key))
+            assert flushed(server, db), "erase"
             store.end_all(EndAll(os.urandom(8), START))
             assert flushed(server, db), "end_all"
-            kept = inserted(store)
+            kept, ended = inserted(store), inserted(store, subject="bob")
+            store.end(an_end(ended))
             server.kill()
             server.start()
             assert store.find(Find(kept.session_id)) is not None
-            found = store.find(Find(record.session_id))
+            assert store.find(Find(record.session_id)) is None
+            found = store.find(Find(ended.session_id))
             assert found is not None
             assert not found.record.is_live
 

@@ -2,6 +2,7 @@
 
 One module for each thing that people do:
 
+    approving  one proof for one transaction
     adopting   another library's session, once
     guarding   routes without a session, and requests from other sites
     opening    which session a request is in, if any
@@ -11,7 +12,10 @@ One module for each thing that people do:
     saving     the data, by changed keys
     closing    what the response's start decides: activity, renewal, cookies
     cycling    another key for the same session; a session's own expiry; by public id
+    stepping   whether a session is enough for what is asked; closing its privileged window
     signalling what looks wrong at a sign-in and in use, and what follows
+    devices    where a subject signs in, and "this was not me"
+    erasing    removing everything that is kept of one person
     exporting  everything that is kept of one person
     histories  what happened to a subject
     living     whether an open stream's or socket's session still lives
@@ -24,13 +28,24 @@ so every schedule of two requests can be stepped through by hand (`strongroom.te
 """
 
 from .adopting import adopt, left_behind, old_cookie
+from .approving import (
+    Approval,
+    approve,
+    ask_approval,
+    find_approval,
+    require_approval,
+    use_approval,
+)
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
+from .devices import devices_of, end_device
+from .erasing import erase_subject
 from .exporting import export_subject
 from .guarding import (
     cross_site,
     cross_site_judged,
     cross_site_with,
+    presents_nothing,
     refuse_cross_site,
     visit_without_session,
     visit_without_store,
@@ -58,14 +73,18 @@ from .remembering import may_reopen
 from .resuming import resume
 from .saving import begin_anonymous, save
 from .signing import begin_attempt, elevate, sign_in, sign_out
+from .stepping import end_privilege, judge_step_up, step_up_required
 from .verifying import verify
 
 __all__ = [
+    "Approval",
     "abort",
     "accept_hand_over",
     "account_disabled",
     "admit",
     "adopt",
+    "approve",
+    "ask_approval",
     "asks_store",
     "begin_anonymous",
     "begin_attempt",
@@ -78,19 +97,25 @@ __all__ = [
     "cross_site_judged",
     "cross_site_with",
     "cycle",
+    "devices_of",
     "elevate",
     "end_by_id",
+    "end_device",
     "end_early",
     "end_everybody",
     "end_others",
+    "end_privilege",
     "end_session",
     "end_subject",
     "enter_session",
+    "erase_subject",
     "export_subject",
+    "find_approval",
     "find_session",
     "hand_over",
     "history",
     "is_live",
+    "judge_step_up",
     "keep_history",
     "left_behind",
     "logins_of",
@@ -99,7 +124,9 @@ __all__ = [
     "old_cookie",
     "open_visit",
     "plain_edits",
+    "presents_nothing",
     "refuse_cross_site",
+    "require_approval",
     "reset_credentials",
     "resume",
     "save",
@@ -108,8 +135,10 @@ __all__ = [
     "sessions_of",
     "sign_in",
     "sign_out",
+    "step_up_required",
     "still_lives",
     "sweep",
+    "use_approval",
     "verify",
     "visit_without_session",
     "visit_without_store",

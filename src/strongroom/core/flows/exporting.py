@@ -55,6 +55,7 @@ def _as_kept(record: Record, identity: Identity) -> dict[str, Any]:
         "agent": device.agent,
         "platform": device.platform,
         "network": device.network,
+        "device_id": identity.device_id or None,
         "address": identity.address,
         "place": identity.place,
         "circumstances": {"version": identity.circumstances.version, "place": place},

@@ -7,7 +7,7 @@ the list here, or finds the login ended when it looks once more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from strongroom.core.errors import UnreadableRecord
 from strongroom.core.events import Event, RememberedLoginEnded, SessionEndedEvent
@@ -41,13 +41,34 @@ def end_login(
     )
     if outcome.applied:
         events.append(login_ended(now, login_id, subject, reason, by))
+
+    def came_from_it(_session_id: bytes, identity: Identity) -> bool:
+        return identity.login is not None and identity.login.login_id == login_id
+
+    events += yield from end_family(ctx, subject, came_from_it, reason=reason, by=by, but=but)
+    return events
+
+
+def end_family(
+    ctx: Context,
+    subject: str,
+    belongs: Callable[[bytes, Identity], bool],
+    *,
+    reason: EndReason,
+    by: str | None = None,
+    but: bytes | None = None,
+) -> Flow[list[Event]]:
+    """End the subject's live sessions that belong to something, and those that were handed over
+    from them -> what happened. `but` is a session that the caller ends."""
+    now, subject_key = ctx.now(), ctx.keys.subject_key(subject)
     listed: tuple[Found, ...] = yield ListSubject(subject_key)
-    for session_id in _family(ctx, listed, login_id):
+    events: list[Event] = []
+    for session_id in _family(ctx, listed, belongs):
         if session_id == but:
             continue
         purge_at = ctx.clocks.purge_at(Kind.REMEMBERED, now)
         ended: Outcome = yield End(session_id, ctx.fresh(), reason, now, purge_at, subject_key)
-        if ended.applied:
+        if ended.record is not None and ended.record.header.kind.is_signed_in:
             told = SessionEndedEvent(
                 at=now, session_id=session_id.hex(), subject=subject, reason=reason.value, by=by
             )
@@ -119,18 +140,16 @@ def _identity(ctx: Context, record: Record) -> Identity | None:
         return None
 
 
-def _family(ctx: Context, listed: Iterable[Found], login_id: bytes) -> list[bytes]:
-    """The live sessions that came from the login, and those that were handed over from them."""
+def _family(
+    ctx: Context, listed: Iterable[Found], belongs: Callable[[bytes, Identity], bool]
+) -> list[bytes]:
+    """The live sessions that belong to it, and those that were handed over from them."""
     live = {
         found.record.session_id: identity
         for found in listed
         if found.record.is_live and (identity := _identity(ctx, found.record)) is not None
     }
-    family = [
-        session_id
-        for session_id, identity in live.items()
-        if identity.login is not None and identity.login.login_id == login_id
-    ]
+    family = [session_id for session_id, identity in live.items() if belongs(session_id, identity)]
     for parent in family:  # it grows while it is walked: handing over may be repeated
         family += [
             session_id

@@ -11,20 +11,35 @@ from dataclasses import replace
 
 from strongroom.core.errors import OvertakenError, RefusedError, SessionEnded, SignInRequired
 from strongroom.core.events import LoginSuccess, SessionCreated, TokenRefused
-from strongroom.core.ops import End, Epochs, Find, Flow, Found, Insert, Outcome, ReadEpoch
+from strongroom.core.ops import (
+    End,
+    Epochs,
+    Find,
+    Flow,
+    Found,
+    Insert,
+    ListSubject,
+    Outcome,
+    ReadEpoch,
+)
 from strongroom.core.record import EndReason, Identity, Kind, Record
 from strongroom.core.tokens import Purpose, Token, mint, parse, rotation_of
-from strongroom.core.visit import Attempt, Visit
+from strongroom.core.visit import Attempt, Context, Visit
 
 from .saving import adopt_new, new_record
 from .signing import check_can_issue, end_before, insert_session
 from .verifying import verify
 
 _UNTIL, _AS = "until", "as"
+MAX_CODES = 5
+"""Codes of one session that wait at a time: a person starts one or two other clients in a minute,
+and a script that asks in a loop must not fill the store."""
 
 
 def hand_over(visit: Visit) -> Flow[str]:
     """A code for one linked session; valid once, within `hand_over_lifetime` (60 seconds).
+
+    Of one session's codes the newest `MAX_CODES` are good.
 
     Raises:
         SignInRequired: there is no signed-in session to hand over.
@@ -64,7 +79,29 @@ def hand_over(visit: Visit) -> Flow[str]:
     )
     record = replace(record, header=header, envelope=ctx.seal_identity(granted, record.session_id))
     yield Insert(record, ctx.now(), epochs.subject)
+    yield from end_excess(ctx, parent, Kind.HAND_OVER, MAX_CODES, but=record.session_id)
     return code.text
+
+
+def end_excess(ctx: Context, parent: Record, kind: Kind, most: int, *, but: bytes) -> Flow[None]:
+    """End the oldest records of this kind that wait for the session, beyond `most` of them. After
+    the insert, so that of several at once the last one to look sees them all."""
+    listed: tuple[Found, ...] = yield ListSubject(parent.subject_key)
+    waiting: list[tuple[int, bytes]] = []
+    for found in listed:
+        record = found.record
+        if record.header.kind is not kind or record.session_id == but:
+            continue
+        granted = ctx.open_identity(record)
+        if granted is None or granted.linked_to != parent.session_id:
+            continue
+        if ctx.over(record.header, granted, ctx.now(), found.store_epoch) is None:
+            waiting.append((granted.created_at, record.session_id))
+    waiting.sort(reverse=True)
+    for _, session_id in waiting[most - 1 :]:
+        now = ctx.now()
+        purge_at = ctx.clocks.purge_at(kind, now)
+        yield End(session_id, ctx.fresh(), EndReason.SUPERSEDED, now, purge_at)
 
 
 def accept_hand_over(visit: Visit, code: str) -> Flow[None]:

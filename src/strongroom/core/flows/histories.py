@@ -44,6 +44,11 @@ _EVENTS, _FAILURES = "", "\0failed"
 _MOST_FAILURES = 50
 
 
+def drawer_keys(ctx: Context, subject: str) -> tuple[bytes, ...]:
+    """The names of all drawers of a subject; the first one is that of its records, too."""
+    return tuple(_drawer_key(ctx, subject, drawer) for drawer in (_EVENTS, _FAILURES))
+
+
 def _drawer_key(ctx: Context, subject: str, drawer: str) -> bytes:
     """The name under which a store knows one drawer of a subject's history."""
     return ctx.keys.subject_key(subject + drawer)

@@ -76,6 +76,8 @@ class SessionInfo:
     end_reason: EndReason | None = None
     login_id: str | None = None
     """The persistent login that ends with it, and it with that."""
+    device_id: str | None = None
+    """The device that it is used in, where that has an id."""
 
     @property
     def is_live(self) -> bool:
@@ -94,6 +96,7 @@ class LoginInfo:
     created_at: datetime
     last_used: datetime
     expires_at: datetime
+    device_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +115,34 @@ def sessions_of(
     An expiry that nobody has noticed yet shows as ended at its deadline.
     """
     listed: tuple[Found, ...] = yield ListSubject(ctx.keys.subject_key(subject))
-    infos = [info for found in listed if (info := _info(ctx, found, current)) is not None]
-    # The index is in the clear: whoever writes the store could file a session under somebody else.
-    own = [info for info in infos if info.subject == subject]
-    chosen = [info for info in own if include_ended or info.is_live]
+    chosen = [
+        info
+        for info in session_infos(ctx, subject, listed, current)
+        if include_ended or info.is_live
+    ]
     chosen.sort(key=lambda info: info.last_seen, reverse=True)
     chosen.sort(key=lambda info: not info.current)
     return chosen
 
 
+def session_infos(
+    ctx: Context, subject: str, listed: Iterable[Found], current: bytes | None
+) -> list[SessionInfo]:
+    """The subject's signed-in sessions among these records, live and ended."""
+    infos = [info for found in listed if (info := _info(ctx, found, current)) is not None]
+    # The index is in the clear: whoever writes the store could file a session under somebody else.
+    return [info for info in infos if info.subject == subject]
+
+
 def logins_of(ctx: Context, subject: str) -> Flow[list[LoginInfo]]:
     """The browsers that are remembered for the subject, the most recently used first."""
     listed: tuple[Found, ...] = yield ListSubject(ctx.keys.subject_key(subject))
+    logins = login_infos(ctx, subject, listed)
+    return sorted(logins, key=lambda each: each.last_used, reverse=True)
+
+
+def login_infos(ctx: Context, subject: str, listed: Iterable[Found]) -> list[LoginInfo]:
+    """The subject's live persistent logins among these records."""
     logins: list[LoginInfo] = []
     for found in listed:
         record = found.record
@@ -140,12 +159,13 @@ def logins_of(ctx: Context, subject: str) -> Flow[list[LoginInfo]]:
             created_at=moment(identity.created_at),
             last_used=moment(record.header.last_seen),
             expires_at=moment(identity.absolute_deadline),
+            device_id=identity.device_id or None,
         )
         logins.append(info)
-    return sorted(logins, key=lambda each: each.last_used, reverse=True)
+    return logins
 
 
-def _public(session_id: str) -> bytes | None:
+def public_id(session_id: str) -> bytes | None:
     """A public session id as bytes, or None for what cannot be one: no store is asked for it."""
     try:
         raw = bytes.fromhex(session_id)
@@ -156,7 +176,7 @@ def _public(session_id: str) -> bytes | None:
 
 def find_session(ctx: Context, session_id: str) -> Flow[SessionInfo | None]:
     """One signed-in session by its public id, live or ended."""
-    raw = _public(session_id)
+    raw = public_id(session_id)
     if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
@@ -171,7 +191,7 @@ def end_session(
     The persistent login that it came from ends too, or it would come back by itself; and by a
     login's own id, the login ends with every session that came from it.
     """
-    raw = _public(session_id)
+    raw = public_id(session_id)
     if raw is None:
         return Report(0)
     login_id = yield from _login_of(ctx, subject, raw)
@@ -323,7 +343,7 @@ def sweep(ctx: Context, *, batch: int = SWEEP_BATCH) -> Flow[int]:
 
 def server_data(ctx: Context, session_id: str) -> Flow[dict[str, Any] | None]:
     """What servers may read alone of a live session's data, or None where there is none (C3)."""
-    raw = _public(session_id)
+    raw = public_id(session_id)
     if raw is None:
         return None
     found: Found | None = yield Find(raw, authoritative=True)
@@ -365,6 +385,7 @@ def _info(ctx: Context, found: Found, current: bytes | None) -> SessionInfo | No
         ended_at=_ended_at(record, identity, reason),
         end_reason=reason,
         login_id=None if identity.login is None else identity.login.login_id.hex(),
+        device_id=identity.device_id or None,
     )
 
 

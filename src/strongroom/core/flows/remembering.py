@@ -76,12 +76,14 @@ def may_reopen(visit: Visit) -> bool:
         return False
     if visit.cookie_locked and visit.refusal not in _RUN_OUT:
         return False
+    if not visit.logins.some:  # almost always, and cheaper to see than all that follows
+        return False
     facts = visit.facts
     if not reaches_jar(facts) or visit.cookie_may_be_at_home:
         return False
     if facts.fetch_site == "cross-site" and not facts.is_navigation:
         return False
-    return not matches(facts.path, visit.ctx.policy.routes.passive) and visit.logins.some
+    return not matches(facts.path, visit.ctx.policy.routes.passive)
 
 
 def reaches_jar(facts: RequestFacts) -> bool:
@@ -232,7 +234,8 @@ def _moved(visit: Visit, login: _Login, credential: Credential) -> Flow[Record |
     """Write the use: the credential, and where it was used, under the issuing key. None where
     somebody else was first."""
     ctx, identity = visit.ctx, login.identity
-    used = replace(identity, device=visit.device(), address=visit.address)
+    named = visit.device_reference(login.subject) or identity.device_id
+    used = replace(identity, device=visit.device(), address=visit.address, device_id=named)
     outcome: Outcome = yield Rotate(
         login.record.session_id,
         ctx.fresh(),

@@ -18,7 +18,7 @@ from strongroom.core.errors import (
     WriteConflict,
 )
 from strongroom.core.events import SessionCreated, SessionUseAfterExpire
-from strongroom.core.ops import Flow, Insert, Inserted, Outcome, Replace
+from strongroom.core.ops import Find, Flow, Found, GiveWay, Insert, Inserted, Outcome, Replace
 from strongroom.core.record import (
     EPOCH_BYTES,
     NO_EPOCH,
@@ -37,6 +37,12 @@ from strongroom.core.visit import Visit
 
 _ATTEMPTS = 16
 """Tries against other writers of one session. Each lost try means that another one succeeded."""
+_WITHOUT_PAUSE = 3
+"""So many tries only line up for it with the other writers of this process. From then on, writers
+of other processes must be in the way: each try comes after a random while as well."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 8, 256
+"""Milliseconds: about a write on a slow disk, and what nobody waits for too often. The while is
+drawn below a limit that doubles from one to the other, so that a crowd thins out by itself."""
 
 
 def save(visit: Visit, *, strict: bool | None = None, explicit: bool = True) -> Flow[bool]:
@@ -69,8 +75,12 @@ def save(visit: Visit, *, strict: bool | None = None, explicit: bool = True) -> 
 
 def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
     ctx, record, token = visit.ctx, visit.record, visit.token
-    assert record is not None and token is not None  # noqa: S101 - `save` asked before
-    for _ in range(_ATTEMPTS):
+    assert token is not None  # noqa: S101 - `save` asked before
+    for tried in range(_ATTEMPTS):
+        if tried > 0 and record is not None:
+            record = yield from _given_way(visit, record, tried)
+        if record is None:
+            break
         loaded = record.header.data_version == visit.data_version
         stored = visit.data.stored if loaded else ctx.open_data(record, token.root)
         contested = visit.data.contested(changes, stored)
@@ -91,20 +101,33 @@ def _write(visit: Visit, changes: Changes, *, strict: bool) -> Flow[bool]:
             ctx.seal_data(merged, record.session_id, token.root),
             ctx.keys.issuing,
         )
-        if outcome.record is None:
-            visit.note(SessionUseAfterExpire, reason="write_after_end")
-            return False
-        if outcome.applied:
-            visit.now_holds(outcome.record)
-            visit.data.rebase(merged)
-            visit.data_version = outcome.record.header.data_version
-            return True
         record = outcome.record
+        if record is not None and outcome.applied:
+            visit.now_holds(record)
+            visit.data.rebase(merged)
+            visit.data_version = record.header.data_version
+            return True
+    if record is None:
+        visit.note(SessionUseAfterExpire, reason="write_after_end")
+        return False
     raise StoreUnavailable(
         f"The session could not be saved in {_ATTEMPTS} tries, because others kept writing it.",
         why="Nothing was written by this request.",
         hint="Keep what many requests write at once in a database, not in the session.",
     )
+
+
+def _given_way(visit: Visit, record: Record, tried: int) -> Flow[Record | None]:
+    """The record to try again on, after others had their turn; None once the session has ended."""
+    pause = 0
+    if tried >= _WITHOUT_PAUSE:
+        window = min(_FIRST_PAUSE << (tried - _WITHOUT_PAUSE), _LONGEST_PAUSE)
+        pause = 1 + int.from_bytes(visit.ctx.entropy(2), "big") % window
+    waited: bool = yield GiveWay(record.session_id, pause)
+    if not waited:
+        return record
+    found: Found | None = yield Find(record.session_id, authoritative=True)
+    return found.record if found is not None and found.record.is_live else None
 
 
 def _cannot_begin(visit: Visit) -> SessionEnded:
@@ -213,6 +236,7 @@ def new_record(
         linked_to=linked_to,
         circumstances=circumstances,
         login=login,
+        device_id="" if subject is None else visit.device_reference(subject),
     )
     idle_deadline = min(now + idle, identity.absolute_deadline)
     header = Header(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from strongroom.core.errors import SignInRefused
 from strongroom.core.events import SessionEndedEvent, SignalRaised, SignedOutEverywhere
-from strongroom.core.footprints import as_seen, footprint, from_history
+from strongroom.core.footprints import as_seen, footprint, known_from
 from strongroom.core.ops import End, EndSubject, Flow, Found, Outcome
 from strongroom.core.record import EndReason, Identity, Kind
 from strongroom.core.responses import Response
@@ -55,8 +55,8 @@ def assess_sign_in(visit: Visit, subject: str) -> Flow[Assessment]:
     if not ctx.policy.history_length:
         return Assessment()
     told = yield from history(ctx, subject, CONSIDERED)
-    known = [seen for event in told if (seen := from_history(event)) is not None]
-    now = footprint_of(visit)
+    known = [seen for seen, _event in known_from(told)]
+    now = footprint_of(visit, subject)
     risk = risk_signal(sign_in_risk(known, now, ctx.everybody)) if ctx.everybody else None
     signals = (*sign_in_signals(known, now, ctx.policy.signals), *((risk,) if risk else ()))
     responses = ctx.policy.responses.to_all(signals)
@@ -118,14 +118,15 @@ def _judge_use(visit: Visit, identity: Identity) -> frozenset[Response]:
     return responses
 
 
-def footprint_of(visit: Visit) -> Footprint:
-    """What this request looks like."""
-    return footprint(visit.opened_at, visit.device(), visit.circumstances())
+def footprint_of(visit: Visit, subject: str | None = None) -> Footprint:
+    """What this request looks like; with a subject, by the device's id too, if it has one."""
+    device_id = "" if subject is None else visit.device_reference(subject)
+    return footprint(visit.opened_at, visit.device(), visit.circumstances(), device_id=device_id)
 
 
-def seen_by(visit: Visit) -> dict[str, object]:
+def seen_by(visit: Visit, subject: str | None = None) -> dict[str, object]:
     """The same as plain values, for the events of sign-ins."""
-    return as_seen(footprint_of(visit))
+    return as_seen(footprint_of(visit, subject))
 
 
 def tell(visit: Visit, signals: Iterable[Signal], **about: str | None) -> None:

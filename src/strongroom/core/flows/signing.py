@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
-from strongroom.core.credentials import next_rotation, rotated
+from strongroom.core.credentials import Verdict, next_rotation, rotated
 from strongroom.core.errors import (
     SessionEnded,
     SessionLimitReached,
@@ -32,6 +32,7 @@ from strongroom.core.events import (
     SessionRenewed,
     SteppedUp,
 )
+from strongroom.core.known_devices import DEVICE_ID_BYTES, KnownDevice
 from strongroom.core.ops import (
     End,
     Epochs,
@@ -109,6 +110,8 @@ def sign_in(
         )
     login = plan_login(visit, subject, pending=pending) if remember else None
     # What looks wrong is judged once, when the sign-in is complete.
+    if not pending:
+        _meet_device(visit)
     assessment = Assessment() if pending else (yield from assess_sign_in(visit, subject))
     old, old_identity = visit.record, visit.identity
     carried = _carried(visit, subject, None if carry is None else tuple(carry))
@@ -118,7 +121,7 @@ def sign_in(
         Kind.PENDING if pending else Kind.AUTHENTICATED,
         values=carried,
         subject=subject,
-        events=_merged(_earlier_factors(old_identity, subject), proved),
+        events=merged(_earlier_factors(old_identity, subject), proved),
         epoch=attempt.epoch,
         store_epoch=attempt.store_epoch,
         lowered=assessment.lowered,
@@ -141,9 +144,10 @@ def sign_in(
         LoginSuccess,
         factors=tuple(each.amr for each in proved),
         pending=pending,
-        seen=seen_by(visit),
+        seen=seen_by(visit, subject),
     )
     if not pending:
+        visit.mark().issue = visit.mark().allowed
         learn_sign_in(visit, assessment)
 
 
@@ -158,7 +162,7 @@ def elevate(visit: Visit, factors: Iterable[str] = ("pwd",)) -> Flow[None]:
     """
     proved = tuple(dict.fromkeys(factors))
     yield from verify(visit)
-    yield from rotate(visit, with_factors(visit, _signed_in(visit), proved))
+    yield from rotate(visit, with_factors(visit, require_signed_in(visit), proved))
     visit.attempt_open = False
     visit.note(SteppedUp, factors=proved)
 
@@ -169,14 +173,30 @@ def with_factors(visit: Visit, identity: Identity, factors: Iterable[str]) -> Id
     proved = tuple(AuthenticationEvent(each, now) for each in dict.fromkeys(factors))
     if not proved:
         return identity
-    events = _merged(identity.events, proved)
+    events = merged(identity.events, proved)
     return replace(
         identity,
         kind=Kind.AUTHENTICATED,
         events=events,
         device=visit.device(),
+        device_id=_device_id(visit, identity),
         circumstances=visit.circumstances(),
     )
+
+
+def _device_id(visit: Visit, identity: Identity) -> str:
+    """Its id as the browser says it now, or as it was where it does not say it any more."""
+    named = "" if identity.subject is None else visit.device_reference(identity.subject)
+    return named or identity.device_id
+
+
+def _meet_device(visit: Visit) -> None:
+    """Before a sign-in: the device gets an id if it agrees to one, under the issuing key."""
+    ctx, mark = visit.ctx, visit.mark()
+    if mark.allowed:
+        known = mark.device
+        device_id = ctx.entropy(DEVICE_ID_BYTES) if known is None else known.device_id
+        mark.device = KnownDevice(ctx.keys.issuing, device_id)
 
 
 def rotate(visit: Visit, identity: Identity) -> Flow[None]:
@@ -225,7 +245,8 @@ def rotate(visit: Visit, identity: Identity) -> Flow[None]:
 def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     """End the session on the server, durably, whatever becomes of the response (P14).
 
-    Without a session there is nothing to end; no other session is ever touched (P13).
+    Without a session there is nothing to end; no other session is ever touched (P13). A token that
+    another request replaced at this moment still ends its own (docs/decisions/0001).
     """
     check_can_issue(visit)
     visit.forgets_old = True
@@ -236,15 +257,16 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
             hint="Let the 503 be seen, and try again in a moment.",
         )
     record, identity = visit.record, visit.identity
-    yield from end_logins_here(
-        visit, identity, reason, but=None if record is None else record.session_id
-    )
+    if record is None and visit.orphan is not None:
+        record, identity = yield from _just_replaced(visit, visit.orphan)
+    yield from end_logins_here(visit, identity, reason, but=_id_of(record))
     if record is not None and identity is not None:
         yield from end_record(visit, record, reason)
+        about = {"session_id": record.session_id.hex(), "subject": identity.subject}
         if reason is EndReason.LOGOUT and identity.kind.is_signed_in:
-            visit.note(SessionLogout)
+            visit.note(SessionLogout, **about)
         else:
-            visit.note(SessionEndedEvent, reason=reason.value)
+            visit.note(SessionEndedEvent, **about, reason=reason.value)
         for each in visit.superseded:
             yield from _end_id(visit, each, EndReason.SUPERSEDED, Kind.ANONYMOUS)
         visit.superseded = []
@@ -253,6 +275,22 @@ def sign_out(visit: Visit, reason: EndReason = EndReason.LOGOUT) -> Flow[None]:
     visit.signed_out = visit.signed_out or visit.tossed or visit.orphan is not None
     visit.leave()
     visit.aborts = None
+
+
+def _just_replaced(visit: Visit, token: Token) -> Flow[tuple[Record, Identity] | tuple[None, None]]:
+    """The session whose token was replaced so lately that an honest request may still bring it: the
+    other tab elevated while this one signed out. Later the old token ends nothing (D)."""
+    ctx = visit.ctx
+    found: Found | None = yield Find(token.session_id, authoritative=True)
+    identity = None if found is None else ctx.open_identity(found.record)
+    if found is None or identity is None:
+        return None, None
+    record, now = found.record, ctx.now()
+    if ctx.over(record.header, identity, now, found.store_epoch) is not None:
+        return None, None
+    verdict = ctx.judge(record.header.credential, token, now)
+    may_be_honest = verdict is Verdict.QUIET or verdict.accepted
+    return (record, identity) if may_be_honest else (None, None)
 
 
 def end_record(visit: Visit, record: Record, reason: EndReason) -> Flow[Outcome]:
@@ -446,7 +484,7 @@ def _earlier_factors(identity: Identity | None, subject: str) -> tuple[Authentic
     return identity.events
 
 
-def _merged(
+def merged(
     earlier: tuple[AuthenticationEvent, ...], proved: tuple[AuthenticationEvent, ...]
 ) -> tuple[AuthenticationEvent, ...]:
     """The newest event of each factor; its age runs from the proof, not from the request (P25)."""
@@ -474,7 +512,12 @@ def _rotated_token(visit: Visit, record: Record, token: Token) -> Token:
     )
 
 
-def _signed_in(visit: Visit) -> Identity:
+def require_signed_in(visit: Visit) -> Identity:
+    """Who is signed in.
+
+    Raises:
+        SignInRequired: nobody is.
+    """
     if visit.identity is None or not visit.identity.kind.is_signed_in:
         raise SignInRequired(
             "Nobody is signed in.",

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, TypeVar
 from django.contrib.sessions.backends.base import SessionBase, UpdateError
 from django.core.exceptions import SynchronousOnlyOperation
 
+from strongroom.actions import Action, Runner
 from strongroom.core import flows
 from strongroom.core.data import SessionData
 from strongroom.core.errors import ConfigurationError, SessionEnded, UsageError
@@ -33,7 +34,7 @@ from strongroom.core.visit import Visit
 from strongroom.integrations.exchange_sync import Exchange
 from strongroom.manager import visit_of
 from strongroom.running import Awaitable
-from strongroom.session import Action, Runner, Session
+from strongroom.session import Session
 
 from . import expiry, runtime, testing
 from .options import Options
@@ -342,6 +343,7 @@ class SessionStore(AsyncVariants, SessionBase):
         yield from flows.sign_in(visit, str(user_id), factors, carry=carry)
 
     def _flush(self) -> Flow[None]:
+        self._visit.seen = True  # The response says Vary: Cookie, as Django promises.
         yield from flows.sign_out(self._visit)
         self.modified = True
 

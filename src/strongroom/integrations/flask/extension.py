@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,14 +9,22 @@ import flask
 from flask import Flask
 from markupsafe import Markup
 
-from strongroom.core.errors import ConfigurationError, StrongroomError
+from strongroom.core.errors import StrongroomError
 from strongroom.core.events import EventSink
 from strongroom.core.policy import SessionPolicy
+from strongroom.integrations.commands import commands
 from strongroom.integrations.exchange_sync import Serving
+from strongroom.integrations.extension import (
+    NAME,
+    missing,
+    refuse_second,
+    replaced,
+    settings,
+    warn_of_settings,
+)
 from strongroom.manager import KeySource, SessionManager
 from strongroom.setup import sync_manager
 
-from .commands import commands
 from .guards import find_session
 from .interface import (
     FlaskSession,
@@ -26,20 +33,6 @@ from .interface import (
     answer_of,
     settings_of,
 )
-
-NAME = "strongroom"
-
-_WITHOUT_EFFECT = (
-    "SESSION_COOKIE_NAME",
-    "SESSION_COOKIE_DOMAIN",
-    "SESSION_COOKIE_PATH",
-    "SESSION_COOKIE_SAMESITE",
-    "SESSION_COOKIE_PARTITIONED",
-    "SESSION_TYPE",
-)
-"""Settings of Flask and Flask-Session that somebody may believe to be in force."""
-
-_log = logging.getLogger("strongroom")
 
 
 class Strongroom:
@@ -78,13 +71,7 @@ class Strongroom:
         Raises:
             ConfigurationError: see the class; also if it has the extension already.
         """
-        if NAME in app.extensions:
-            raise ConfigurationError(
-                "This application has the Strongroom extension already.",
-                why="Two of them would each write the session.",
-                hint="Write Strongroom(app), or strongroom = Strongroom() and "
-                "strongroom.init_app(app), but not both.",
-            )
+        refuse_second(app.extensions)
         told = self._settings(app)
         serving = Serving(self._manager or sync_manager(**told))
         installed = _Installed(app, serving)
@@ -97,8 +84,8 @@ class Strongroom:
         in_templates: dict[str, Any] = app.jinja_env.globals  # pyright: ignore
         in_templates["csrf_input"] = _csrf_input
         in_templates.setdefault("csrf_token", _csrf_token)
-        app.cli.add_command(commands(told["store"], told["keys"], serving.manager.policy))
-        _warn_of_settings(app)
+        app.cli.add_command(commands("flask", told["store"], told["keys"], serving.manager.policy))
+        warn_of_settings(settings_of(app), Flask.default_config, "docs/flask.md")
 
     def _settings(self, app: Flask) -> dict[str, Any]:
         """What was given here, else what the application's configuration says."""
@@ -108,11 +95,7 @@ class Strongroom:
             "policy": self._policy,
             "sinks": self._sinks,
         }
-        config = settings_of(app)
-        return {
-            name: config.get(f"STRONGROOM_{name.upper()}") if value is None else value
-            for name, value in given.items()
-        }
+        return settings(given, settings_of(app))
 
 
 def manager_of(app: Flask) -> SessionManager:
@@ -123,11 +106,7 @@ def manager_of(app: Flask) -> SessionManager:
     """
     installed = app.extensions.get(NAME)
     if installed is None:
-        raise ConfigurationError(
-            "This application has no Strongroom extension.",
-            why="Its sessions are kept by somebody else.",
-            hint="Create it where the application is made: Strongroom(app, store=..., keys=...)",
-        )
+        raise missing("extension")
     manager: SessionManager = installed.serving.manager
     return manager
 
@@ -144,11 +123,7 @@ class _Installed:
     def begin(self) -> None:
         """Before everything else of a request: refuse what is refused."""
         if self._app.session_interface is not self.interface:
-            raise ConfigurationError(
-                "Another extension has replaced Strongroom's session interface.",
-                why="Its sessions would be used, and none of the promises would hold.",
-                hint="Take the other session extension out. Nothing else sets session_interface.",
-            )
+            raise replaced()
         found: Any = flask.session._get_current_object()  # type: ignore[attr-defined]  # pyright: ignore
         if isinstance(found, Unopened):
             raise found.error
@@ -198,18 +173,3 @@ def _csrf_input(form: str = "") -> Markup:
 def _csrf_token(form: str = "") -> str:
     """`{{ csrf_token() }}`, for a script's header; Flask-WTF's own comes before it."""
     return find_session().csrf_token(form)
-
-
-def _warn_of_settings(app: Flask) -> None:
-    """Say which settings of others have no effect any more, instead of ignoring them silently."""
-    config = settings_of(app)
-    defaults = Flask.default_config
-    changed = [
-        name for name in _WITHOUT_EFFECT if config.get(name) not in (None, defaults.get(name))
-    ]
-    if changed:
-        _log.warning(
-            "%s: these settings have no effect with Strongroom. The cookie is named, scoped and "
-            "dated by SessionPolicy; see docs/flask.md.",
-            ", ".join(changed),
-        )

@@ -11,7 +11,8 @@ import flask
 from flask import current_app
 from werkzeug.local import LocalProxy
 
-from strongroom.core.errors import ConfigurationError
+from strongroom.integrations.extension import missing
+from strongroom.privilege import Factors
 
 from .interface import FlaskSession, Unopened
 
@@ -31,11 +32,7 @@ def find_session() -> FlaskSession:
         return found
     if isinstance(found, Unopened):
         raise found.error
-    raise ConfigurationError(
-        "This application has no Strongroom session.",
-        why="Its sessions come from Flask itself or from another extension.",
-        hint="Create the extension last: Strongroom(app, store=..., keys=...), or init_app(app).",
-    )
+    raise missing("session")
 
 
 current_session = cast(FlaskSession, LocalProxy(find_session))
@@ -54,9 +51,9 @@ def require_sign_in(view: Callable[P, R]) -> Callable[P, R]:
 
 
 def require_recent_sign_in(
-    *, max_age: timedelta | None = None, acr: str | None = None
+    *, max_age: timedelta | None = None, acr: str | None = None, amr: Factors = ()
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A view for people who proved a factor within `max_age`, to the level `acr` (RFC 9470, P25).
+    """A view for people who proved a factor within `max_age`, to the level `acr`, all of `amr`.
 
     Others are sent to the sign-in page and back, and programs get RFC 9470's 401.
     """
@@ -64,7 +61,7 @@ def require_recent_sign_in(
     def decorate(view: Callable[P, R]) -> Callable[P, R]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-            find_session().require_recent_sign_in(max_age=max_age, acr=acr)
+            find_session().require_recent_sign_in(max_age=max_age, acr=acr, amr=amr)
             return current_app.ensure_sync(view)(*args, **kwargs)
 
         return guarded

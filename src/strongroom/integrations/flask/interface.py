@@ -20,9 +20,7 @@ from strongroom.core.errors import CsrfRefused, StrongroomError
 from strongroom.core.exchange import RequestFacts, ResponseEdits
 from strongroom.integrations.environ import facts_of_environ, form_token_reader
 from strongroom.integrations.exchange_sync import EXCHANGE, Exchange, Serving
-from strongroom.session import Session
-
-PERMANENT = "_permanent"
+from strongroom.integrations.permanent import PermanentSession, prolong
 
 
 def settings_of(app: Flask) -> dict[str, Any]:
@@ -30,7 +28,7 @@ def settings_of(app: Flask) -> dict[str, Any]:
     return cast("dict[str, Any]", app.config)
 
 
-class FlaskSession(Session, SessionMixin):
+class FlaskSession(PermanentSession, SessionMixin):
     """`flask.session`: the mapping that Flask's users know, and everything that `Session` does."""
 
     def __init__(self, exchange: Exchange, *, writes: bool = True) -> None:
@@ -40,53 +38,6 @@ class FlaskSession(Session, SessionMixin):
         """False where a middleware around the application commits this session."""
         self.refusal: CsrfRefused | None = None
         self.edits: ResponseEdits | None = None
-        self._permanent: bool | None = None
-        self._new = exchange.visit.record is None
-
-    @property
-    def new(self) -> bool:  # type: ignore[override]
-        """Whether nothing was stored for this visitor when the request began."""
-        return self._new
-
-    @property
-    def modified(self) -> bool:
-        """Whether something will be saved, changes inside of lists and dicts included."""
-        return bool(self._visit.data.changes())
-
-    @modified.setter
-    def modified(self, value: bool) -> None:
-        """Flask's way to tell of nested changes. They are found anyway."""
-
-    @property
-    def accessed(self) -> bool:
-        """Whether the response depends on the session, and so says `Vary: Cookie`."""
-        return self._visit.seen
-
-    @accessed.setter
-    def accessed(self, value: bool) -> None:
-        """Flask notes each use of its proxy, also by templates that then look at nothing."""
-
-    @property
-    def permanent(self) -> bool:
-        """Whether the cookie outlives the browser's window. The clocks on the server are the same.
-
-        Setting it starts no session by itself: nothing is kept for a visitor who did nothing (P24).
-        """
-        if self._permanent is not None:
-            return self._permanent
-        return bool(self.get(PERMANENT, False))
-
-    @permanent.setter
-    def permanent(self, value: bool) -> None:
-        self._permanent = bool(value)
-
-    def note_permanent(self) -> None:
-        """At the response: keep the wish, if there is a session to keep it in."""
-        wish, visit = self._permanent, self._visit
-        if wish is None or wish == bool(visit.data.get(PERMANENT, False)):
-            return
-        if visit.record is not None or not visit.data.is_untouched:
-            visit.data[PERMANENT] = wish
 
 
 class Unopened(NullSession):
@@ -162,24 +113,9 @@ class StrongroomInterface(SessionInterface):
             _replace(response, told)
             session.edits = ResponseEdits()
             return
-        _prolong(edits, session, int(app.permanent_session_lifetime.total_seconds()))
+        prolong(edits, session, exchange.visit, int(app.permanent_session_lifetime.total_seconds()))
         session.edits = edits
         _apply(edits, response)
-
-
-def _prolong(edits: ResponseEdits, session: FlaskSession, longest: int) -> None:
-    """The session cookie of a permanent session outlives the window, never the session itself."""
-    visit = session.exchange.visit
-    name = f"{visit.ctx.cookie.name}=".encode()
-    handed_out = any(each.startswith(name) for each in edits.cookies)
-    if not handed_out or visit.identity is None or not session.permanent:
-        return
-    left = (visit.identity.absolute_deadline - visit.ctx.now()) // 1000
-    lasting = b"; Max-Age=%d" % max(min(left, longest), 0)
-    edits.cookies[:] = [
-        cookie + lasting if cookie.startswith(name) and b"; Max-Age=" not in cookie else cookie
-        for cookie in edits.cookies
-    ]
 
 
 def _apply(edits: ResponseEdits, response: Response) -> None:

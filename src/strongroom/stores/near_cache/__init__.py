@@ -11,7 +11,7 @@ docs/decisions/0040-near-cache.md says why.
 from __future__ import annotations
 
 from .blocking import NearCache
-from .cache import Limits, Stats
+from .cache import Limits
 from .waiting import AsyncNearCache
 
-__all__ = ["AsyncNearCache", "Limits", "NearCache", "Stats"]
+__all__ = ["AsyncNearCache", "Limits", "NearCache"]

@@ -12,6 +12,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -30,10 +31,10 @@ from strongroom.core.ops import (
     Touch,
     Watch,
 )
-from strongroom.stores.base import Store, Watchable
+from strongroom.stores.base import NearStats, Store, Watchable
 from strongroom.stores.pausing import Pauses
 
-from .cache import DEFAULTS, Cache, Fill, Limits, Listener, Stats
+from .cache import DEFAULTS, Cache, Fill, Limits, Listener
 from .watcher import (
     begin_anew_after_fork,
     cannot_watch,
@@ -101,7 +102,7 @@ class NearCache:
         """How much is kept, and how old an answer may be."""
         return self._cache.limits
 
-    def stats(self) -> Stats:
+    def stats(self) -> NearStats:
         """What the cache holds, and whether its channel lives."""
         return self._cache.stats(time.monotonic())
 
@@ -200,6 +201,9 @@ class NearCache:
 
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return self.store.read_history(op)
+
+    def erase(self, op: Erase) -> int:
+        return self.store.erase(op)
 
     def sweep(self, op: Sweep) -> int:
         removed = self.store.sweep(op)

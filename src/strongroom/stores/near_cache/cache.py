@@ -25,6 +25,7 @@ from typing import Any, Final
 from strongroom.core.errors import ConfigurationError
 from strongroom.core.ops import Alive, Changed, Found, Notice
 from strongroom.core.record import Record
+from strongroom.stores.base import NearStats
 
 ENTRY_BYTES = 1_250
 """What an entry takes beside its envelope and data: the record's objects and its place here.
@@ -69,30 +70,6 @@ class Limits:
 
 
 DEFAULTS = Limits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """A near cache at one moment: for the operator, and for metrics. Durations in seconds."""
-
-    alive: bool
-    entries: int
-    size: int
-    hits: int
-    misses: int
-    dropped: int
-    """Entries that left because of a notice, an own write, or the loss of the channel."""
-    crowded_out: int
-    """Entries that left because there was no room."""
-    overtaken: int
-    """Reads whose answer was not kept, because a notice came while they were under way."""
-    alive_for: float | None
-    """Since when without a break, or None while it is not."""
-    proof_age: float | None
-    """How long ago the newest proof was asked for; None if this channel never gave one."""
-    channels: int
-    """How many channels were opened. One is normal; each further one is a reconnection."""
-    max_staleness: float
 
 
 class Fill:
@@ -307,12 +284,12 @@ class Cache:
             if listener in self._listeners:
                 self._listeners.remove(listener)
 
-    def stats(self, now: float) -> Stats:
+    def stats(self, now: float) -> NearStats:
         """What there is at this moment."""
         with self._lock:
             alive = self._is_alive(now)
             proved = self._proved_at != _NEVER
-            return Stats(
+            return NearStats(
                 alive=alive,
                 entries=len(self._entries),
                 size=self._size,

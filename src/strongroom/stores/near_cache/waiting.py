@@ -18,6 +18,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -36,10 +37,10 @@ from strongroom.core.ops import (
     Touch,
     Watch,
 )
-from strongroom.stores.base import AsyncStore, AsyncWatchable
+from strongroom.stores.base import AsyncStore, AsyncWatchable, NearStats
 from strongroom.stores.pausing import Pauses
 
-from .cache import DEFAULTS, Cache, Fill, Limits, Listener, Stats
+from .cache import DEFAULTS, Cache, Fill, Limits, Listener
 from .watcher import (
     begin_anew_after_fork,
     cannot_watch,
@@ -98,7 +99,7 @@ class AsyncNearCache:
         """How much is kept, and how old an answer may be."""
         return self._cache.limits
 
-    def stats(self) -> Stats:
+    def stats(self) -> NearStats:
         """What the cache holds, and whether its channel lives."""
         return self._cache.stats(time.monotonic())
 
@@ -200,6 +201,9 @@ class AsyncNearCache:
 
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return await self.store.read_history(op)
+
+    async def erase(self, op: Erase) -> int:
+        return await self.store.erase(op)
 
     async def sweep(self, op: Sweep) -> int:
         removed = await self.store.sweep(op)

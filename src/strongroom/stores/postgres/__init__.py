@@ -37,6 +37,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -54,9 +55,11 @@ from strongroom.core.ops import (
     Touch,
     Watch,
 )
+from strongroom.stores.base import being_filled
 
 from . import faults, preparing, sweeping, watching, work
 from .connections import AsyncLines, Lines, Make, acarry_out, carry_out
+from .contents import PostgresContents
 from .settings import Settings
 from .statements import CLOCK, Statements, statements
 
@@ -74,6 +77,7 @@ class PostgresStore:
         self.settings = settings
         self._sql = statements(settings.schema)
         self._lines: Lines | None = None
+        self._identity = b""
         self._process = 0
         self._forking = threading.Lock()
         self._forsaken: list[Lines] = []
@@ -99,6 +103,7 @@ class PostgresStore:
             lines.close()
             raise
         self._lines, self._process = lines, os.getpid()
+        self._identity = store_identity
 
     def close(self) -> None:
         """Close all connections."""
@@ -118,6 +123,19 @@ class PostgresStore:
             )
         finally:
             lines.close()
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open tables that are new, or were being filled before. See `stores.base.Movable`."""
+        self.open(being_filled(store_identity))
+
+    def contents(self) -> PostgresContents:
+        """All that the tables keep."""
+        self._connected()
+
+        def run(body: Callable[[], work.Work[R]]) -> R:
+            return self._connected().run(lambda _again: body(), SWEEPING_SECONDS)
+
+        return PostgresContents(self.settings.schema, self._identity, run)
 
     def find(self, op: Find) -> Found | None:
         """Read one record, and the store's epoch with it, from the primary."""
@@ -170,6 +188,10 @@ class PostgresStore:
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         """The newest entries of the subject, newest first."""
         return self._do(work.read_history, op)
+
+    def erase(self, op: Erase) -> int:
+        """Remove the subject's ended records and its history. On the disk when it returns."""
+        return self._do(work.erase, op)
 
     def sweep(self, op: Sweep) -> int:
         """Remove at most `op.limit` rows that are due; nothing while another process sweeps."""
@@ -314,6 +336,10 @@ class AsyncPostgresStore:
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         """See `PostgresStore.read_history`."""
         return await self._do(work.read_history, op)
+
+    async def erase(self, op: Erase) -> int:
+        """See `PostgresStore.erase`."""
+        return await self._whole(self._do(work.erase, op))
 
     async def sweep(self, op: Sweep) -> int:
         """See `PostgresStore.sweep`."""

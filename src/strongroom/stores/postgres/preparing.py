@@ -9,6 +9,7 @@ import os
 import psycopg
 
 from strongroom.core.record import EPOCH_BYTES
+from strongroom.stores.base import being_filled, still_being_filled
 
 from . import faults
 from .schema import MIGRATIONS, PROGRAM, lock_number
@@ -119,7 +120,10 @@ def _belong(schema: str, identity: bytes) -> Work[None]:
             (identity, os.urandom(EPOCH_BYTES)),
         )
         *_, rows = yield (BEGIN, DURABLY, claim, COMMIT, select)
-    if [bytes(row[0]) for row in rows] != [identity]:
+    bears = [bytes(row[0]) for row in rows]
+    if bears == [being_filled(identity)]:
+        raise still_being_filled(f"The schema {schema!r}")
+    if bears != [identity]:
         raise faults.other_keys(schema)
     # None of these changes a row, but each would need to be able to: what cannot be written is
     # found out now, not at the first sign-out.

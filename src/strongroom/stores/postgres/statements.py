@@ -70,6 +70,7 @@ class Statements:
     append: bytes
     trim: bytes
     read_history: bytes
+    delete_history: bytes
     sweep_sessions: bytes
     put_off: bytes
     sweep_history: bytes
@@ -144,6 +145,8 @@ _TEXTS = {
     "FOR UPDATE SKIP LOCKED)",
     "read_history": "SELECT at, purge_at, sealed, key_id FROM {schema}.history "
     "WHERE subject_key = %b ORDER BY at DESC, id DESC LIMIT %s::bigint",
+    "delete_history": "WITH gone AS (DELETE FROM {schema}.history WHERE subject_key = %b "
+    "RETURNING 1) SELECT count(*) FROM gone",
     "prove": "SELECT pg_catalog.pg_notify(%s::text, %s::text), "
     "(SELECT epoch FROM {schema}.store WHERE id = 1)",
 }

@@ -25,6 +25,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -69,7 +70,7 @@ def find(sql: Statements, op: Find, again: bool = False) -> Work[Found | None]:
     del again
     [rows] = yield (Statement(sql.find, (op.session_id,)),)
     *row, epoch = _own(rows)
-    return None if row[0] is None else Found(_record(row), epoch)
+    return None if row[0] is None else Found(as_record(row), epoch)
 
 
 def read_epoch(sql: Statements, op: ReadEpoch, again: bool = False) -> Work[Epochs]:
@@ -114,7 +115,7 @@ def _applied(rows: Rows, op: lifecycle.Change, again: bool) -> tuple[Record | No
     """The record as it is, and what the op makes of it."""
     if not rows:
         return None, GONE
-    before = _record(rows[0])
+    before = as_record(rows[0])
     if again and before.header.revision == op.revision:
         return before, Outcome(applied=True, record=before)
     return before, lifecycle.apply(before, op)
@@ -157,7 +158,7 @@ def _inserted(view: Rows, op: Insert, others: list[Record]) -> Inserted:
     *row, store_epoch, subject_epoch = _own(view)
     return lifecycle.insert(
         op,
-        existing=None if row[0] is None else _record(row),
+        existing=None if row[0] is None else as_record(row),
         subject_epoch=subject_epoch or NO_EPOCH,
         store_epoch=store_epoch,
         others=others,
@@ -242,7 +243,7 @@ def list_subject(sql: Statements, op: ListSubject, again: bool = False) -> Work[
     del again
     [rows] = yield (Statement(sql.list_subject, (op.subject_key,)),)
     epoch = _own(rows)[-1]
-    records = [_record(row) for row in rows if row[0] is not None]
+    records = [as_record(row) for row in rows if row[0] is not None]
     return tuple(Found(each, epoch) for each in _oldest_first(records))
 
 
@@ -277,6 +278,26 @@ def read_history(
     return tuple(HistoryEntry(op.subject_key, *row) for row in rows)
 
 
+def erase(sql: Statements, op: Erase, again: bool = False) -> Work[int]:
+    """Remove the subject's ended records and its history, in one transaction."""
+    del again
+    *_, rows = yield (
+        BEGIN,
+        DURABLY,
+        _lock(op.subject_key),
+        Statement(sql.lock_subject_rows, (op.subject_key,)),
+    )
+    records, unreadable = _sorted(rows)
+    ended = [each.session_id for each in records if not each.is_live]
+    gone = [*ended, *unreadable]
+    *_, [(entries,)], _done = yield (
+        Statement(sql.delete_rows, (gone,)),
+        Statement(sql.delete_history, (op.subject_key,)),
+        COMMIT,
+    )
+    return len(gone) + int(entries)
+
+
 def read_clock(sql: Statements, op: ReadClock, again: bool = False) -> Work[int | None]:
     """The server's own clock."""
     del sql, op, again
@@ -299,7 +320,7 @@ def _own(rows: Rows) -> Row:
     return rows[0]
 
 
-def _record(row: Iterable[Any]) -> Record:
+def as_record(row: Iterable[Any]) -> Record:
     """A row as a record.
 
     Raises:
@@ -316,7 +337,7 @@ def _sorted(rows: Rows) -> tuple[list[Record], list[bytes]]:
     unreadable: list[bytes] = []
     for row in rows:
         try:
-            records.append(_record(row))
+            records.append(as_record(row))
         except UnreadableRecord:
             unreadable.append(row[0])
     return _oldest_first(records), unreadable

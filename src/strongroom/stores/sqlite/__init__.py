@@ -29,6 +29,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -45,9 +46,11 @@ from strongroom.core.ops import (
     Sweep,
     Touch,
 )
+from strongroom.stores.base import being_filled
 
 from . import faults, rows
 from .connection import Connection, SessionFile
+from .contents import SQLiteContents
 from .lines import Lines
 from .sweeping import sweep
 
@@ -157,6 +160,10 @@ class SQLiteStore:
         """The newest entries of the subject, newest first."""
         return self._lines.reading.run(lambda c: rows.read_history(c, op.subject_key, op.limit))
 
+    def erase(self, op: Erase) -> int:
+        """Remove the subject's ended records and its history. On the disk when it returns."""
+        return self._lines.write(lambda c: _erase(c, op), durable=True)
+
     def sweep(self, op: Sweep) -> int:
         """Remove at most `op.limit` rows that are due, in bites that hold up nobody for long."""
         return sweep(self._lines, op)
@@ -165,6 +172,17 @@ class SQLiteStore:
         """No clock of its own: it lives where its processes live."""
         del op
         return None
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open a file that is new, or was being filled before. See `stores.base.Movable`."""
+        self.open(being_filled(store_identity))
+
+    def contents(self) -> SQLiteContents:
+        """All that the open file keeps."""
+        identity = self._file.identity
+        if identity is None:
+            raise faults.not_open(self._file.path)
+        return SQLiteContents(self._lines, identity)
 
     def _change(self, op: lifecycle.Change, *, durable: bool) -> Outcome:
         return self._lines.write(lambda c: _change(c, op), durable=durable)
@@ -210,6 +228,16 @@ def _end_subject(connection: Connection, op: EndSubject) -> tuple[Found, ...]:
         rows.delete(connection, row)
     rows.replace_subject_epoch(connection, op.subject_key, op.new_epoch, op.at)
     return rows.as_found(ended, rows.store_epoch(connection))
+
+
+def _erase(connection: Connection, op: Erase) -> int:
+    found = rows.Sorted(rows.of_subject(connection, op.subject_key))
+    ended = [each for each in found.records if not each.is_live]
+    found.delete(connection, ended)
+    for row in found.unreadable:
+        rows.delete(connection, row)
+    gone = len(ended) + len(found.unreadable)
+    return gone + rows.delete_history(connection, op.subject_key)
 
 
 def _as_found(found: tuple[rows.Row, bytes] | None) -> Found | None:

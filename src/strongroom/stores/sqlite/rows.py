@@ -214,6 +214,11 @@ def append_history(connection: sqlite3.Connection, op: Append) -> None:
     )
 
 
+def delete_history(connection: sqlite3.Connection, subject_key: bytes) -> int:
+    """Remove all entries of the subject -> how many."""
+    return connection.execute("DELETE FROM history WHERE subject_key = ?", (subject_key,)).rowcount
+
+
 def read_history(
     connection: sqlite3.Connection, subject_key: bytes, limit: int
 ) -> tuple[HistoryEntry, ...]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from strongroom.core.errors import StoreMismatch, StoreUnavailable
 from strongroom.core.record import EPOCH_BYTES
+from strongroom.stores.base import being_filled, still_being_filled
 
 APPLICATION_ID = int.from_bytes(b"StRm")
 """What `file(1)` and we know our databases by."""
@@ -135,6 +136,8 @@ def _check(connection: sqlite3.Connection, identity: bytes, path: Path) -> None:
     if _pragma(connection, "user_version") != len(MIGRATIONS):
         raise _foreign(path, "it has no session tables")
     rows = connection.execute("SELECT identity FROM store WHERE id = 1").fetchall()
+    if [bytes(row[0]) for row in rows] == [being_filled(identity)]:
+        raise still_being_filled(f"The session database {path}")
     if [bytes(row[0]) for row in rows] != [identity]:
         raise StoreMismatch(
             f"The session database {path} was made under other keys.",

@@ -19,6 +19,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -39,6 +40,7 @@ from strongroom.core.ops import (
 from strongroom.core.policy import EPOCHS_KEPT, ms
 from strongroom.core.record import EPOCH_BYTES, NO_EPOCH, NO_SUBJECT, Record, unreadable
 from strongroom.core.tokens import SHARD_BYTES
+from strongroom.stores.base import being_filled, still_being_filled
 
 from . import faults, layout, scripts
 from .names import Names, Place
@@ -51,16 +53,23 @@ EPOCH_LIVES_MS = ms(EPOCHS_KEPT)
 """How long a subject's epoch is kept after its last change: no insert with an older one comes."""
 
 _MANY_TRIES = 100
-_IDENTITY = b"strongroom/1 "
+
+
+def owner_as(store_identity: bytes) -> bytes:
+    """The store's identity as its key has it."""
+    return b"strongroom/1 " + store_identity
 
 
 class Body:
     """The ops over one store, of which the names and the servers are known."""
 
-    def __init__(self, settings: Settings, router: Router, store_identity: bytes) -> None:
+    def __init__(
+        self, settings: Settings, router: Router, store_identity: bytes, *, fills: bool = False
+    ) -> None:
         self._settings = settings
         self._router = router
-        self._identity = _IDENTITY + store_identity
+        self._being_filled = owner_as(being_filled(store_identity))
+        self.identity = self._being_filled if fills else owner_as(store_identity)
         self._in_cluster = settings.mode is Mode.CLUSTER
         self.names = Names(settings.prefix.encode(), store_identity)
         self._epoch = NO_EPOCH
@@ -79,9 +88,11 @@ class Body:
             scripts.CLAIM,
             names.store_slot,
             (names.identity, names.epoch),
-            (self._identity, os.urandom(EPOCH_BYTES)),
+            (self.identity, os.urandom(EPOCH_BYTES)),
         )
-        if said[0] != self._identity:
+        if said[0] != self.identity:
+            if said[0] == self._being_filled:
+                raise still_being_filled(f"The store under the prefix {self._settings.prefix!r}")
             raise faults.belongs_to_others(self._settings.prefix)
         return _epoch_from(said[1])
 
@@ -341,6 +352,15 @@ class Body:
             words: tuple[Word, ...] = (newest, op.keep, lives, *packed)
             keys = (place.history(subject_key),)
             yield from self._script(scripts.APPEND, place.slot, keys, words)
+
+    def erase(self, op: Erase) -> Steps[int]:
+        """Remove the subject's ended records and its history."""
+        if op.subject_key == NO_SUBJECT:
+            return 0
+        place = self.names.of_subject(op.subject_key)
+        keys = (place.index(op.subject_key), place.history(op.subject_key))
+        said = yield from self._certain(scripts.ERASE, place, keys, (place.sessions,), durable=True)
+        return int(said[1])
 
     # -- asking
 

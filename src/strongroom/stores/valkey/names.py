@@ -72,6 +72,10 @@ class Names:
         """What the names begin with whose changes are told: sessions, and the store's epoch."""
         return self._prefix + b"s{", self.epoch
 
+    def pattern(self, letter: bytes) -> bytes:
+        """What matches the names of all keys of a kind. A prefix has no wildcards in it."""
+        return self._prefix + letter + b"{*"
+
     def of_session(self, session_id: bytes) -> Place:
         """Where the session lives."""
         return Place(self._prefix, shard_of_session(self._identity, session_id))
@@ -86,10 +90,17 @@ class Names:
 
     def session_id_of(self, key: bytes) -> bytes | None:
         """The id of the session that a key holds; None where the name is no session's."""
+        whole = self.subject_key_of(key)
+        if whole is None:
+            return None
+        return masked(self._identity, whole[:SHARD_BYTES], bytes(SHARD_BYTES) + whole[SHARD_BYTES:])
+
+    def subject_key_of(self, key: bytes) -> bytes | None:
+        """The key of the subject whose epoch or history it is; None where the name is neither's."""
         start = len(self._prefix) + 2
         try:
             shard = bytes.fromhex(key[start : start + 4].decode("ascii"))
         except ValueError:
             return None
         rest = key[start + 5 :]
-        return masked(self._identity, shard, bytes(SHARD_BYTES) + rest) if len(rest) == 14 else None
+        return shard + rest if len(shard) == SHARD_BYTES and len(rest) == 14 else None

@@ -459,6 +459,24 @@ return answer
 )
 """KEYS: index, on one server the store's epoch."""
 
+ERASE = Script(
+    """
+local found, missing, doubtful = load(KEYS[1], ARGV[2], ARGV[3], ARGV[4] == '1')
+if #doubtful > 0 then return told_missing(doubtful) end
+local removed = redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1)
+for _, each in ipairs(found) do
+  if not readable(each[2]) or not is_live(each[2]) then
+    redis.call('DEL', ARGV[2] .. each[1])
+    missing[#missing + 1] = each[1]
+    removed = removed + 1
+  end
+end
+forget(KEYS[1], missing)
+return {'ok', removed}
+"""
+)
+"""KEYS: index, history. A record that has ended is removed, and one that nobody can read."""
+
 CLAIM = Script(
     """
 local owner = redis.call('GET', KEYS[1])
@@ -505,3 +523,54 @@ return {'ok'}
 
 A sorted set orders what has one score by its bytes, so behind its moment a member has its place
 among the entries of that moment. An entry that is there already is not added again."""
+
+HAND_OVER = Script(
+    """
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then return {'no'} end
+redis.call('SET', KEYS[1], ARGV[3])
+return {'ok'}
+"""
+)
+"""KEYS: the store's identity. ARGV: the one that it must have, and the one that it gets."""
+
+FILL = Script(
+    """
+for number_of = 1, #KEYS / 2 do
+  local key, index, at = KEYS[number_of * 2 - 1], KEYS[number_of * 2], number_of * 4 - 2
+  keep_for(key, ARGV[at], tonumber(ARGV[at + 1]))
+  if key ~= index then
+    redis.call('SADD', index, ARGV[at + 3])
+    last_at_least(index, tonumber(ARGV[at + 2]))
+  end
+end
+return {'ok'}
+""",
+    when_full=False,
+)
+"""KEYS: for each record itself and its index, or itself again where it has none. ARGV: again; for
+each record its value, how long it and its index last, and the rest of its id."""
+
+TAKE_OUT = Script(
+    """
+for number_of = 1, #KEYS / 2 do
+  redis.call('DEL', KEYS[number_of * 2 - 1])
+  if ARGV[number_of + 1] ~= '' then
+    redis.call('SREM', KEYS[number_of * 2], ARGV[number_of + 1])
+  end
+end
+return {'ok'}
+"""
+)
+"""KEYS as for FILL. ARGV: again; for each record the rest of its id, or nothing."""
+
+READ_EPOCHS = Script(
+    """
+local answer = {'ok'}
+for _, key in ipairs(KEYS) do
+  answer[#answer + 1] = redis.call('GET', key) or ''
+  answer[#answer + 1] = redis.call('PTTL', key)
+end
+return answer
+"""
+)
+"""KEYS: subjects' epochs."""

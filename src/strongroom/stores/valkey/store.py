@@ -17,6 +17,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -38,6 +39,7 @@ from strongroom.core.ops import (
 
 from . import faults, fitness
 from .body import Body
+from .contents import ValkeyContents
 from .faults import Lost, Refusal
 from .routing import Exchange, Pause, Router, Steps
 from .settings import Address, Settings
@@ -65,6 +67,7 @@ class ValkeyStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._body: Body | None = None
+        self._router = Router(settings)
         self._pool = _Pool(settings)
 
     def __repr__(self) -> str:
@@ -77,8 +80,15 @@ class ValkeyStore:
             StoreMismatch: it belongs to others, or its server is not fit.
             StoreUnavailable: it cannot be reached or written.
         """
+        self._open(store_identity)
+
+    def open_to_fill(self, store_identity: bytes) -> None:
+        """Open a prefix that is new, or was being filled before. See `stores.base.Movable`."""
+        self._open(store_identity, fills=True)
+
+    def _open(self, store_identity: bytes, *, fills: bool = False) -> None:
         router = Router(self._settings)
-        body = Body(self._settings, router, store_identity)
+        body = Body(self._settings, router, store_identity, fills=fills)
         self._pool.open()
         try:
             self._pool.run(_opening(body, router))
@@ -86,7 +96,12 @@ class ValkeyStore:
             if self._body is None:
                 self._pool.close()
             raise
-        self._body = body
+        self._body, self._router = body, router
+
+    def contents(self) -> ValkeyContents:
+        """All that is kept under the prefix."""
+        body = self._open_body
+        return ValkeyContents(self._settings, self._router, body, self._pool.run)
 
     def close(self) -> None:
         """Close all connections. Closing twice is a no-op."""
@@ -131,6 +146,9 @@ class ValkeyStore:
 
     def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return self._pool.run(self._open_body.read_history(op))
+
+    def erase(self, op: Erase) -> int:
+        return self._pool.run(self._open_body.erase(op))
 
     def sweep(self, op: Sweep) -> int:
         return self._pool.run(self._open_body.sweep(op))
@@ -227,6 +245,9 @@ class AsyncValkeyStore:
 
     async def read_history(self, op: ReadHistory) -> tuple[HistoryEntry, ...]:
         return await self._lines.run(self._open_body.read_history(op))
+
+    async def erase(self, op: Erase) -> int:
+        return await self._lines.run(self._open_body.erase(op))
 
     async def sweep(self, op: Sweep) -> int:
         return await self._lines.run(self._open_body.sweep(op))

@@ -16,7 +16,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 
@@ -164,8 +164,8 @@ class AsyncConnection(asyncio.Protocol):
         return made
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what TCP gives
-        self._transport = transport
+        # uvloop's transports have all of its methods, and are no instances of it.
+        self._transport = cast("asyncio.Transport", transport)
         self._gone = asyncio.get_running_loop().create_future()
         connected = transport.get_extra_info("socket")
         if connected is not None:

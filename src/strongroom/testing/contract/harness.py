@@ -29,7 +29,8 @@ class Harness:
     many random ops each differential test does. Raise them where time allows.
 
     `forgets_by_itself` says that the store's server removes what is due by its own clock, counted
-    from the op's moment, so that there is nothing left to sweep.
+    from the op's moment, so that there is nothing left to sweep. Such a store's test also overrides
+    `epoch_lasts`.
     """
 
     rounds = 20
@@ -51,6 +52,11 @@ class Harness:
         """
         del store
         return None
+
+    def epoch_lasts(self, store: Store, subject_key: bytes) -> int:
+        """For how many more milliseconds the server keeps the subject's epoch by itself."""
+        del store, subject_key
+        raise NotImplementedError("a store that forgets by itself has to say when, for this test")
 
     def setup_method(self) -> None:
         """Start without a store."""

@@ -12,6 +12,7 @@ from strongroom.core.ops import (
     GONE,
     Append,
     EndSubject,
+    Erase,
     Find,
     HistoryEntry,
     Insert,
@@ -20,9 +21,18 @@ from strongroom.core.ops import (
     ReadHistory,
     Sweep,
 )
-from strongroom.core.record import NO_EPOCH, EndReason, Record
+from strongroom.core.policy import EPOCHS_KEPT, ms
+from strongroom.core.record import NO_EPOCH, NO_SUBJECT, EndReason, Record
 from strongroom.testing.clock import START
-from strongroom.testing.records import KEEP, a_record, a_subject_key, a_touch, an_end, an_entry
+from strongroom.testing.records import (
+    KEEP,
+    MINUTE,
+    a_record,
+    a_subject_key,
+    a_touch,
+    an_end,
+    an_entry,
+)
 
 from .changing import every_change
 from .harness import Harness, eventually
@@ -163,6 +173,35 @@ class Keeping(Harness):
         """Whether the record is not there, live or ended."""
         return self.store.find(Find(record.session_id)) is None
 
+    def test_what_a_subject_has_left_behind_can_be_erased(self) -> None:
+        """Ended records and the whole history, before their time; nobody else's, and nobody's."""
+        ended, alive = self.insert(a_record()), self.insert(a_record())
+        other, nobody = self.insert(a_record(subject="bob")), self.insert(a_record(subject=None))
+        for record in (ended, other, nobody):
+            self.store.end(an_end(record))
+        self.append(an_entry(), an_entry(at=START + 1), an_entry("bob"))
+        assert self.store.erase(Erase(a_subject_key("alice"))) == 3
+        assert self.misses(ended) and self.history() == ()
+        assert self.ids() == [alive.session_id], "what lives stays"
+        assert not self.misses(other) and len(self.history("bob")) == 1
+        assert not self.misses(nobody)
+        assert self.store.erase(Erase(a_subject_key("alice"))) == 0
+        assert self.store.erase(Erase(NO_SUBJECT)) == 0
+        assert not self.misses(nobody)
+
+    def test_who_was_erased_stays_out(self) -> None:
+        """The epoch is kept, so a sign-in from before is still refused (P15)."""
+        key = a_subject_key("alice")
+        self.insert(a_record())
+        ending = EndSubject(
+            key, self.entropy(8), EndReason.DISABLED, START, START + KEEP, b"\x05" * 8
+        )
+        self.store.end_subject(ending)
+        assert self.store.erase(Erase(key)) == 1
+        late = self.store.insert(Insert(a_record(), START, epoch=NO_EPOCH))
+        assert late.refusal is InsertRefusal.EPOCH
+        assert self.store.read_epoch(ReadEpoch(key)).subject == b"\x05" * 8
+
     def test_an_epoch_outlives_its_sessions(self) -> None:
         """An old sign-in is refused however much was swept in between (P15)."""
         key = a_subject_key("alice")
@@ -176,6 +215,21 @@ class Keeping(Harness):
         eventually(lambda: self.store.find(Find(record.session_id)) is None, "it is forgotten")
         assert self.store.read_epoch(ReadEpoch(key)).subject == b"\x05" * 8
         late = self.store.insert(Insert(a_record(), START, epoch=NO_EPOCH))
+        assert late.refusal is InsertRefusal.EPOCH
+
+    def test_an_epoch_is_kept_as_long_as_a_sign_in_may_be_under_way(self) -> None:
+        """For `EPOCHS_KEPT` from its last change, not from its first (E2, P15)."""
+        key, again = a_subject_key("alice"), START + 10 * MINUTE
+        for at, epoch in ((START, b"\x05" * 8), (again, b"\x06" * 8)):
+            self.store.end_subject(
+                EndSubject(key, self.entropy(8), EndReason.EVERYWHERE, at, at, epoch)
+            )
+            if self.forgets_by_itself:
+                assert self.epoch_lasts(self.store, key) > ms(EPOCHS_KEPT) - MINUTE
+        last = again + ms(EPOCHS_KEPT)
+        self.store.sweep(Sweep(last, limit=100, epochs_before=last - ms(EPOCHS_KEPT)))
+        assert self.store.read_epoch(ReadEpoch(key)).subject == b"\x06" * 8
+        late = self.store.insert(Insert(a_record(), START, epoch=b"\x05" * 8))
         assert late.refusal is InsertRefusal.EPOCH
 
     def test_an_old_epoch_may_be_forgotten(self) -> None:

@@ -17,6 +17,7 @@ from strongroom.core.ops import (
     EndAll,
     EndSubject,
     Epochs,
+    Erase,
     Find,
     Found,
     HistoryEntry,
@@ -99,8 +100,8 @@ class Model:
                 return None
             case ReadHistory():
                 return tuple(self.history.get(op.subject_key, ())[: op.limit])
-            case Sweep():
-                return self.sweep(op.now)
+            case Erase() | Sweep():
+                return self.forget(op)
             case _:
                 return self.change(op)
 
@@ -110,6 +111,17 @@ class Model:
         if outcome.applied and outcome.record is not None:
             self.keep(outcome.record)
         return outcome
+
+    def forget(self, op: Erase | Sweep) -> int:
+        """One of the ops that remove things."""
+        return self.erase(op.subject_key) if isinstance(op, Erase) else self.sweep(op.now)
+
+    def erase(self, subject_key: bytes) -> int:
+        """Forget what the subject has left behind."""
+        ended = [each for each in self.of(subject_key) if not each.is_live]
+        for record in ended:
+            del self.records[record.session_id]
+        return len(ended) + len(self.history.pop(subject_key, ()))
 
     def sweep(self, now: int) -> int:
         """Forget all that is due; epochs stay."""
@@ -157,10 +169,11 @@ class Walker:
             (self.end, 2),
             (self.end_subject, 1),
             (self.end_all, 1),
-            (self.append, 1),
+            (self.append, 3),
             (lambda: Find(self.known().session_id), 1),
             (lambda: ListSubject(self.somebody()), 1),
             (lambda: ReadHistory(self.somebody(), self.random.randrange(4)), 1),
+            (self.erase, 1),
             (lambda: Sweep(self.now, limit=1_000), 1 if self.sweeps else 0),
         )
         weights = [weight for _, weight in drawers]
@@ -250,6 +263,12 @@ class Walker:
     def end_all(self) -> Op:
         """A new epoch for the whole store."""
         return EndAll(self.random.randbytes(8), self.now)
+
+    def erase(self) -> Op:
+        """Everything that somebody has left behind; ids that are gone are not taken any more."""
+        key = self.somebody()
+        self.seen = [self.stranger, *(each for each in self.seen if each.subject_key != key)]
+        return Erase(key)
 
     def append(self) -> Op:
         """An event or two."""

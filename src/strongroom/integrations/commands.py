@@ -1,4 +1,5 @@
-"""`flask strongroom ...`: the operator's commands, on this application's store, keys and policy."""
+"""`flask strongroom ...` and `quart strongroom ...`: the operator's commands, on an application's
+store, keys and policy. Both frameworks' command lines are made of click."""
 
 from __future__ import annotations
 
@@ -16,12 +17,15 @@ policy: SessionPolicy | None = None
 """The policy of the application whose command runs, where the commands look for it by name."""
 
 
-def commands(store: str | None, keys: KeySource | None, limits: SessionPolicy) -> click.Command:
-    """The command `strongroom`, which hands everything behind it to our own command line."""
+def commands(
+    program: str, store: str | None, keys: KeySource | None, limits: SessionPolicy
+) -> click.Command:
+    """The command `strongroom` of a program, which hands what is behind it to our command line."""
 
     @click.command(
         "strongroom",
-        help="Sessions: who is signed in, ending it, keys, limits (see: flask strongroom help).",
+        help="Sessions: who is signed in, ending it, keys, limits "
+        f"(see: {program} strongroom help).",
         context_settings={"ignore_unknown_options": True, "help_option_names": []},
     )
     @click.argument("words", nargs=-1, type=click.UNPROCESSED)
