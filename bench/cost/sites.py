@@ -185,6 +185,7 @@ class WsgiSite:
         def start(status: str, headers: list[tuple[str, str]], _error: Any = None) -> Any:
             answer.status = int(status[:3])
             answer.lines = [value for name, value in headers if name.lower() == "set-cookie"]
+            return _write
 
         self._run(_environ(asking), start)
         return answer
@@ -208,8 +209,13 @@ class WsgiSite:
             body.close()
 
 
-def _start(status: str, headers: Any, _error: Any = None) -> None:
+def _write(body: bytes) -> object:
+    return len(body)
+
+
+def _start(status: str, headers: Any, _error: Any = None) -> Any:
     del status, headers
+    return _write
 
 
 _BODY = io.BytesIO()

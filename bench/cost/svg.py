@@ -11,7 +11,7 @@ _STYLE = (
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.p{fill:#6e7681}.a{stroke:#30363d}}"
 )
 _COLOURS = ("#0969da", "#bf3989", "#1a7f37", "#9a6700")
-_WIDTH, _NAMES, _BAR, _GAP = 860, 330, 18, 7
+_WIDTH, _NAMES, _BAR, _GAP = 900, 370, 18, 7
 
 Curve = list[tuple[float, float]]
 

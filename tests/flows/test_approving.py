@@ -389,6 +389,16 @@ def test_what_counts_for_an_approval(
             desk.use(approval.approval_id)
 
 
+def test_what_was_proved_before_the_window_was_closed_counts_no_more() -> None:
+    """Whoever said that they were done is asked for all of it (P25)."""
+    desk = Desk()
+    desk.world.clock.advance(1)
+    desk.take(desk.world.get(desk.jar, flows.end_privilege, method="POST"))
+    approval = desk.ask(acr="aal2", max_age=5 * MINUTE)
+    assert not desk.approve(approval.approval_id, "otp").is_approved
+    assert desk.approve(approval.approval_id, "pwd").is_approved
+
+
 def test_factors_may_be_proved_one_after_the_other() -> None:
     """Each counts from its own moment."""
     desk = Desk()

@@ -123,7 +123,10 @@ class Recipe:
         """Method and URL, for a person."""
         if self.form is not None:
             return f"{self.form.method} {self.form.action}"
-        return f"{self.call.method or 'POST'} {resolved(self.base, self.call.url)}"
+        url = resolved(self.base, self.call.url)
+        for token in _tokens_in(url):
+            url = url.replace(token, "...")
+        return f"{self.call.method or 'POST'} {url}"
 
     def draft(self, browser: Browser, account: Account | None, **values: str) -> Draft:
         """The request, filled in, with tokens that were fetched just now.
@@ -199,6 +202,7 @@ class Recipe:
         json = None if self.call.json is None else _filled_json(self.call.json, known)
         if page is not None and self._is_link:
             url = _same_link(page, url)
+            browser.network.secrets.add(*_tokens_in(url))
         return Draft(
             method=method,
             url=filled(url, known),
@@ -215,6 +219,11 @@ def _same_link(page: Page, url: str) -> str:
     """The link of this page to the same address, which may have a token of this session in it."""
     wanted = _address(url)
     return next((each.url for each in page.links if _address(each.url) == wanted), url)
+
+
+def _tokens_in(url: str) -> list[str]:
+    """The values of its query that look like tokens."""
+    return [value for name, value in parse_qsl(urlsplit(url).query) if _is_token(name, value)]
 
 
 def _address(url: str) -> tuple[str, str, set[tuple[str, str]]]:

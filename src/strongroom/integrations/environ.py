@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from strongroom.core.csrf_forms import NeedMore, find_form_token
@@ -24,6 +25,8 @@ MAX_PREFIX = 64 * 1024
 """A token that does not stand within the body's first 64 KiB is not found."""
 
 _INPUT = "wsgi.input"
+_OF_THE_BODY = ("CONTENT_TYPE", "CONTENT_LENGTH")
+"""Headers that stand in the environ without HTTP_, and may be there and empty."""
 
 
 def facts_of_environ(environ: dict[str, Any], policy: SessionPolicy) -> RequestFacts:
@@ -134,13 +137,21 @@ def _length(environ: dict[str, Any]) -> int | None:
 
 def _headers(environ: dict[str, Any]) -> Iterator[tuple[bytes, bytes]]:
     for key, value in environ.items():
-        if key.startswith("HTTP_") and key not in ("HTTP_CONTENT_TYPE", "HTTP_CONTENT_LENGTH"):
-            name = key[5:]
-        elif key in ("CONTENT_TYPE", "CONTENT_LENGTH") and value:
-            name = key
-        else:
-            continue
-        yield name.replace("_", "-").lower().encode("latin-1"), value.encode("latin-1")
+        name = _header_name(key)
+        if name is not None and (value or key not in _OF_THE_BODY):
+            yield name, value.encode("latin-1")
+
+
+@lru_cache(maxsize=512)
+def _header_name(key: str) -> bytes | None:
+    """The header that stands under this key, None for anything else; browsers send few names."""
+    if key in _OF_THE_BODY:
+        name = key
+    elif key.startswith("HTTP_") and key[5:] not in _OF_THE_BODY:
+        name = key[5:]
+    else:
+        return None
+    return name.replace("_", "-").lower().encode("latin-1")
 
 
 def _is_handshake(environ: dict[str, Any]) -> bool:
