@@ -20,7 +20,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick scale clean
+.PHONY: help demo test test-fast check format pins screenshots simulate races
+.PHONY: bench bench-quick bench-served bench-page instructions scale audit-real clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev venv-peers
 
@@ -91,8 +92,23 @@ bench: venv-peers ## What a session costs a request, ours beside the peers (some
 bench-quick: venv-peers ## The same with fewer rounds, in less than two minutes
 	@$(BIN)/python -m bench.cost --quick $(ARGS)
 
+bench-served: venv-peers ## Under a real server: ARGS="--server granian --rounds 3"
+	@$(BIN)/python -m bench.cost.served $(ARGS)
+
+bench-page: venv-peers ## Run what docs/performance.md shows, and draw it anew (six minutes)
+	@$(BIN)/python -m bench.cost --cpu --rounds 31 --save
+	@$(BIN)/python -m bench.cost.served --save
+	@$(BIN)/python -m bench.cost.growth --save
+	@$(BIN)/python -m bench.cost.page --write
+
+instructions: venv-dev ## Count the hot path's processor instructions; fails where they grew (needs valgrind)
+	@$(BIN)/python -m bench.cost.instructions $(ARGS)
+
 scale: venv-dev ## What a session weighs and an op costs among ten thousand, and among a million (ARGS=)
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+audit-real: venv-dev ## Install real applications from the registries, audit each on loopback, compare with docs/audit-real.md
+	@$(BIN)/python -m tests.audit.real $(ARGS)
 
 clean: ## Remove caches and build results; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

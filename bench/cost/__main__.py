@@ -9,8 +9,9 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 from . import tables
 from .rounds import CASES, Contestant, Measured, measure
@@ -26,8 +27,10 @@ def main() -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
-    with _places(servers=not options.no_servers) as places:
+    with places_for(servers=not options.no_servers) as (places, _):
         results = _run(_wanted(options.only), places, rounds)
+    if options.save:
+        (tables.RESULTS / "in-process.json").write_text(tables.as_json(results, rounds))
     if options.json:
         sys.stdout.write(tables.as_json(results, rounds))
     else:
@@ -43,6 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", help="rows whose name or framework contains this")
     parser.add_argument("--no-servers", action="store_true", help="neither Valkey nor PostgreSQL")
     parser.add_argument("--cpu", action="store_true", help="this process's time, not the wall's")
+    parser.add_argument("--save", action="store_true", help="for the documentation's page")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--markdown", action="store_true")
     return parser.parse_args()
@@ -80,29 +84,32 @@ def _run(rows: list[Row], places: Places, rounds: int) -> list[Measured]:
 
 
 @contextmanager
-def _places(*, servers: bool) -> Iterator[Places]:
-    """A folder, a loop, a Valkey and a PostgreSQL; what cannot be started is missing."""
+def places_for(*, servers: bool) -> Iterator[tuple[Places, Callable[[], str | None]]]:
+    """A folder, a loop, a Valkey and a PostgreSQL -> they, and what makes a further database.
+
+    What cannot be started is missing.
+    """
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         loop = _loop()
         stack.callback(loop.close)
-        valkey, postgres = _servers(stack) if servers else (None, None)
-        yield Places(folder, loop, valkey, postgres)
+        valkey = _started(stack, "valkey", "single") if servers else None
+        postgres = _started(stack, "postgres", "running") if servers else None
+
+        def new_database() -> str | None:
+            return None if postgres is None else postgres.url(postgres.new_database())
+
+        url = None if valkey is None else valkey.url
+        yield Places(folder, loop, url, new_database()), new_database
 
 
-def _servers(stack: ExitStack) -> tuple[str | None, str | None]:
-    """The URLs of a Valkey and a PostgreSQL server, or None."""
-    found: list[str | None] = []
-    for name in ("valkey", "postgres"):
-        try:
-            module = importlib.import_module(f"tests.support.servers.{name}")
-            running = module.single if name == "valkey" else module.running
-            server = stack.enter_context(running())
-            found.append(server.url if name == "valkey" else server.url())
-        except Exception as error:
-            found.append(None)
-            sys.stderr.write(f"bench: {name} could not be started: {error}\n")
-    return found[0], found[1]
+def _started(stack: ExitStack, name: str, how: str) -> Any:
+    try:
+        module = importlib.import_module(f"tests.support.servers.{name}")
+        return stack.enter_context(getattr(module, how)())
+    except Exception as error:
+        sys.stderr.write(f"bench: {name} could not be started: {error}\n")
+        return None
 
 
 def _loop() -> asyncio.AbstractEventLoop:

@@ -14,7 +14,8 @@ class Places:
     """Where the rows' sessions are kept. A server that could not be started is None."""
 
     folder: str
-    loop: asyncio.AbstractEventLoop
+    loop: asyncio.AbstractEventLoop | None
+    """None where a server is to run the application."""
     valkey: str | None = None
     postgres: str | None = None
 

@@ -66,10 +66,14 @@ class Site(Protocol):
 
 
 class AsgiSite:
-    """An ASGI application on the bench's loop."""
+    """An ASGI application on the bench's loop; without one, a server is to run `app`."""
 
-    def __init__(self, app: Any, loop: asyncio.AbstractEventLoop) -> None:
-        self._app = app
+    def __init__(self, app: Any, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.app = app
+        if loop is not None:
+            self._start(loop)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._told: asyncio.Queue[str] = asyncio.Queue()
         self._asked: asyncio.Queue[str] = asyncio.Queue()
@@ -85,7 +89,7 @@ class AsgiSite:
             self._told.put_nowait(message["type"])
 
         try:
-            await self._app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+            await self.app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
         except Exception:  # as servers do: it has none
             self._told.put_nowait("none")
 
@@ -111,12 +115,12 @@ class AsgiSite:
                     if name.lower() == b"set-cookie"
                 ]
 
-        await self._app(_scope(asking), _receive, send)
+        await self.app(_scope(asking), _receive, send)
         return answer
 
     def turn(self, askings: list[Asking], at_once: int) -> Callable[[], None]:
         """See `Site`."""
-        app, scopes = self._app, [_scope(each) for each in askings]
+        app, scopes = self.app, [_scope(each) for each in askings]
 
         async def one_by_one() -> None:
             for scope in scopes:
@@ -253,12 +257,12 @@ class AiohttpSite:
 
     def ask(self, asking: Asking) -> Answer:
         """One request, looked at."""
-        return self._loop.run_until_complete(self._exchange(_bytes(asking)))
+        return self._loop.run_until_complete(self._exchange(as_bytes(asking)))
 
     def turn(self, askings: list[Asking], at_once: int) -> Callable[[], None]:
         """See `Site`. One connection, so nothing is at once here."""
         del at_once
-        requests = [_bytes(each) for each in askings]
+        requests = [as_bytes(each) for each in askings]
 
         async def work() -> None:
             for each in requests:
@@ -282,7 +286,7 @@ class AiohttpSite:
         self._loop.run_until_complete(self._runner.cleanup())
 
 
-def _bytes(asking: Asking) -> bytes:
+def as_bytes(asking: Asking) -> bytes:
     fields = {**HEADERS, "cookie": asking.cookies, "x-forwarded-proto": "https"}
     if asking.method == "POST":
         fields["content-length"] = "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,7 @@ async def _without(request: Any) -> Any:
 
 
 def _bare(places: Places) -> AiohttpSite:
-    return AiohttpSite(_app(BARE, _without), places.loop)
+    return AiohttpSite(_app(BARE, _without), _loop(places))
 
 
 def _ours(where: str, places: Places) -> AiohttpSite:
@@ -55,7 +56,7 @@ def _ours(where: str, places: Places) -> AiohttpSite:
     app = _app(OURS, fetch)
     policy = SessionPolicy(proxies=TrustedProxies.of("127.0.0.1"))
     setup(app, store=ours.url(where, places), keys=ours.KEYS, policy=policy, sinks=())
-    return AiohttpSite(app, places.loop)
+    return AiohttpSite(app, _loop(places))
 
 
 def _aiohttp_session(places: Places) -> AiohttpSite:
@@ -75,7 +76,12 @@ def _aiohttp_session(places: Places) -> AiohttpSite:
 
     app = _app(pages(sign_in), fetch)
     setup(app, RedisStorage(redis.asyncio.from_url(places.database(_DATABASE))))
-    return AiohttpSite(app, places.loop)
+    return AiohttpSite(app, _loop(places))
+
+
+def _loop(places: Places) -> asyncio.AbstractEventLoop:
+    assert places.loop is not None
+    return places.loop
 
 
 ROWS = [

@@ -7,9 +7,13 @@ import os
 import platform
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from .rounds import CASES, Added, Measured, added
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+"""What the documentation's page is drawn from."""
 
 _HEADS = [case.name for case in CASES]
 _TOLD = (

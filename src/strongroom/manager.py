@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ from .core.errors import (
     UnreadableRecord,
 )
 from .core.events import ClockSkewed, CrossSiteRefused, Event, EventSink, StoreFailed
-from .core.exchange import RequestFacts, ResponseEdits
+from .core.exchange import SAFE_METHODS, RequestFacts, ResponseEdits
 from .core.flows.devices import DeviceInfo
 from .core.flows.listing import LoginInfo, Report, SessionInfo
 from .core.ops import Find, Flow, Found
@@ -38,7 +38,7 @@ from .core.policy import SessionPolicy, ms
 from .core.record import EndReason
 from .core.risk import Population
 from .core.sealing import Aead, Codec, Keyring, Sealer
-from .core.tokens import VerifiedTokens, blake2b_mac, hmac_sha512
+from .core.tokens import Token, VerifiedTokens, blake2b_mac, hmac_sha512
 from .core.uses import UsesOfSessions
 from .core.visit import Context, Visit
 from .drive import adrive, drive
@@ -288,11 +288,19 @@ class SessionManager(_Manager):
         if visit is None:
             visit = Visit(ctx, facts)
             try:
-                drive(flows.enter_session(visit, flows.candidates(visit)), self.store)
-                self._adopt(visit)
+                if not self._admitted(visit, tokens := flows.candidates(visit)):
+                    drive(flows.enter_session(visit, tokens), self.store)
+                    self._adopt(visit)
             except StoreError as error:
                 visit = self._opened_without_store(visit, error)
         return Session(visit, self)
+
+    def _admitted(self, visit: Visit, tokens: list[Token]) -> bool:
+        """The usual case is one read, and no generator."""
+        if len(tokens) != 1:
+            return False
+        find = Find(tokens[0].session_id, flows.asks_store(visit))
+        return flows.admit(visit, tokens[0], self.store.find(find))
 
     def close(self, session: Session, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
@@ -450,6 +458,20 @@ class AsyncSessionManager(_Manager):
             self._starting = None
             await self.store.close()
 
+    def has_nothing_to_open(self, method: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        """Whether this request is in no session, changes nothing, and needs no judgement.
+
+        Then `anonymous` makes its visit, if anybody asks for it.
+        """
+        if self.policy.development or self.adoption is not None or not self._started:
+            return False
+        return method in SAFE_METHODS and flows.presents_nothing(self.context, headers)
+
+    def anonymous(self, facts: RequestFacts) -> Visit:
+        """The visit of a request that has nothing to open."""
+        ctx = self.context
+        return flows.visit_without_session(ctx, facts) or Visit(ctx, facts)
+
     async def open(self, facts: RequestFacts) -> Visit:
         """Begin a request: which session it is in. The usual case is one read and no generator.
 
@@ -485,7 +507,7 @@ class AsyncSessionManager(_Manager):
 
     async def close(self, visit: Visit, status: int = 200) -> ResponseEdits:
         """At the response's start: commit, and say what the response must carry."""
-        if not flows.needs_writing(visit):
+        if not flows.needs_writing(visit, status):
             visit.response_started = True
             return flows.plain_edits(visit, status)
         edits = await adrive(flows.close_visit(visit, status), self.store)
@@ -515,7 +537,7 @@ class AsyncSessionManager(_Manager):
         stream; a WebSocket saves only when it says so. A server that cancels what follows a
         response stops neither.
         """
-        saves = visit.data.assigned and visit.response_started and visit.record is not None
+        saves = visit.has_unsaved_data and visit.response_started and visit.record is not None
         if not saves and not visit.events:
             return
         task = asyncio.ensure_future(self._finish(visit, saves=saves))
@@ -529,7 +551,8 @@ class AsyncSessionManager(_Manager):
                 await adrive(flows.save(visit, explicit=False), self.store)
             except StrongroomError:
                 _log.exception("What was assigned after the response began could not be saved")
-        await self.deliver(visit.take_events())
+        if visit.events:
+            await self.deliver(visit.take_events())
 
     async def abort(self, visit: Visit) -> None:
         """The response failed: a session that it signed in ends, cancellation or not."""

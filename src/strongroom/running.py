@@ -8,7 +8,6 @@ the response starts is told with a sentence.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Coroutine, Generator
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
@@ -59,23 +58,28 @@ class Awaitable(Generic[R]):
 class AsyncRunner:
     """Runs the actions of one request, from the event loop or from a worker thread."""
 
-    __slots__ = ("_loop", "_store", "_thread", "waiting")
+    __slots__ = ("_loop", "_store", "waiting")
 
     def __init__(self, store: AsyncStore, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
-        self._thread = threading.get_ident()
         self.waiting: set[Awaitable[Any]] = set()
 
     def run(self, name: str, flow: Flow[R]) -> Action[R]:
         """An action to await; in a worker thread, one that is done."""
         work = adrive(flow, self._store)
-        if threading.get_ident() == self._thread:
+        if self._is_on_loop():
             action = Awaitable(name, work, self)
             self.waiting.add(action)
             return action
         future: Future[R] = asyncio.run_coroutine_threadsafe(work, self._loop)
         return Done(future.result())
+
+    def _is_on_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # a worker thread
+            return False
 
     def forget(self) -> None:
         """The request has failed: what was not awaited will not be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .data import is_array
@@ -45,6 +46,7 @@ class Circumstances:
 NOTHING_KNOWN = Circumstances()
 
 
+@lru_cache(maxsize=1024)
 def major_version(user_agent: str) -> int:
     """The browser's major version as the User-Agent has it; 0 where it says none."""
     found = _OWN_NAME.search(user_agent) or _VERSION.search(user_agent)

@@ -51,7 +51,7 @@ def find_cookies(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[by
     found: list[bytes] = []
     needle = name + b"="
     for key, value in headers:
-        if key == b"cookie":
+        if key == b"cookie" and needle in value:
             _collect(value, needle, found)
     return found
 
@@ -137,6 +137,8 @@ class CookieSpec:
     same_site: SameSite = "Lax"
     partitioned: bool = False
     cross_site_reason: str = ""
+    wire_name: bytes = field(init=False, repr=False, compare=False, default=b"")
+    """The name as it stands in a header."""
     _attributes: bytes = field(init=False, repr=False, compare=False, default=b"")
 
     def __post_init__(self) -> None:
@@ -144,6 +146,7 @@ class CookieSpec:
 
         With a problem it stays empty, and nothing renders.
         """
+        object.__setattr__(self, "wire_name", self.name.encode("utf-8", "replace"))
         if not self.problems():
             object.__setattr__(self, "_attributes", _attributes(self, self.domain))
 

@@ -63,6 +63,9 @@ class Verdict(Enum):
         return self in (Verdict.REUSE_RECENT, Verdict.REUSE_STALE)
 
 
+CURRENT = Verdict.CURRENT
+"""The usual verdict by a name of its own: asking an enumeration for a member costs 100 ns or so."""
+
 _ACCEPTED = frozenset({Verdict.CURRENT, Verdict.ADOPT, Verdict.SUCCESSOR, Verdict.OVERLAP})
 
 
@@ -158,7 +161,7 @@ def judge(credential: Credential, token: Token, now: int, grace: int, settle: in
     be believed.
     """
     if token.generation == credential.generation:
-        return Verdict.CURRENT if _same(token.digest, credential.current) else Verdict.MISMATCH
+        return CURRENT if _same(token.digest, credential.current) else Verdict.MISMATCH
     if token.generation > credential.generation:
         return _judge_newer(credential, token)
     if _is_previous_generation(credential, token):

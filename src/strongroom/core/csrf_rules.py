@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .errors import ConfigurationError
 
@@ -66,10 +67,15 @@ def is_plain(path: str) -> bool:
 
 def matches(path: str, patterns: tuple[str, ...]) -> bool:
     """Whether the path equals a pattern, or lies below one that ends in `/*`."""
-    return any(
-        path.startswith(pattern[:-1]) if pattern.endswith("/*") else path == pattern
-        for pattern in patterns
-    )
+    exact, prefixes = _sorted(patterns)
+    return path in exact or path.startswith(prefixes)
+
+
+@lru_cache(maxsize=256)
+def _sorted(patterns: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Whole paths, and prefixes: a policy has few lists, and every request asks about some."""
+    exact = frozenset(each for each in patterns if not each.endswith("/*"))
+    return exact, tuple(each[:-1] for each in patterns if each.endswith("/*"))
 
 
 def may_match(path: str, root: str, patterns: tuple[str, ...]) -> bool:

@@ -113,6 +113,15 @@ class SessionData(MutableMapping[str, Any]):
         """Whether there is nothing to compare: nothing assigned, deleted, or able to change."""
         return not self._live and not self._deleted
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether saving would write something: what was only read is compared, and is no change.
+
+        Raises:
+            UnserialisableValue: see `changes`.
+        """
+        return self.assigned or bool(self.changes())
+
     def changes(self) -> Changes:
         """What differs from what was loaded.
 
@@ -210,9 +219,9 @@ def unpack(codec: Codec, packed: bytes) -> Encoded:
     decoded = codec.decode(packed)
     if not is_dict(decoded):
         raise ValueError("session data is not a mapping")
-    for key, value in decoded.items():
-        if not isinstance(key, str) or not isinstance(value, bytes):
-            raise ValueError("session data holds something else than encoded values")
+    # Exactly these types, which is what decoders make; a loop over the items would cost more.
+    if decoded and ({*map(type, decoded)} != {str} or {*map(type, decoded.values())} != {bytes}):
+        raise ValueError("session data holds something else than encoded values")
     return decoded
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from .record import Device
 
@@ -61,7 +62,11 @@ _HINT_LIMIT = 512
 # A home network or a carrier's cell keeps these bits for long: coarse enough not to cry wolf.
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48
 
+_REMEMBERED = 1024
+"""Clients that are not described anew with each of their requests: it takes twenty microseconds."""
 
+
+@lru_cache(maxsize=_REMEMBERED)
 def describe(
     user_agent: str,
     address: str | None,

@@ -26,6 +26,7 @@ class RequestFacts:
     """
 
     __slots__ = (
+        "_cookies",
         "_forwarding",
         "headers",
         "local_scheme",
@@ -61,6 +62,7 @@ class RequestFacts:
         self.websocket = websocket
         self.root = root
         self._forwarding: Forwarding | None = None
+        self._cookies: list[tuple[bytes, bytes]] | None = None
 
     def __repr__(self) -> str:
         """Never shows headers: a Cookie header is a secret (P5)."""
@@ -74,6 +76,13 @@ class RequestFacts:
         """The header as text: repeated fields joined by a comma (RFC 9110, 5.3), or None."""
         found = self.values(name)
         return b", ".join(found).decode("latin-1") if found else None
+
+    @property
+    def cookies(self) -> Sequence[tuple[bytes, bytes]]:
+        """The Cookie headers among the headers, looked for once: a request is asked for several."""
+        if self._cookies is None:
+            self._cookies = [each for each in self.headers if each[0] == b"cookie"]
+        return self._cookies
 
     @property
     def forwarding(self) -> Forwarding:
@@ -138,8 +147,8 @@ class RequestFacts:
     @property
     def user_agent(self) -> str:
         """The User-Agent header, cut at 512 characters, without control characters."""
-        text = self.header(b"user-agent") or ""
-        return "".join(ch for ch in text[:512] if ch.isprintable())
+        text = (self.header(b"user-agent") or "")[:512]
+        return text if text.isprintable() else "".join(ch for ch in text if ch.isprintable())
 
 
 @dataclass(slots=True)
@@ -167,17 +176,19 @@ class ResponseEdits:
         """The response's headers with the edits made (lower-case names, as ASGI has them)."""
         result: list[tuple[bytes, bytes]] = []
         vary: list[bytes] = []
+        told = False
         for name, value in headers:
             lowered = name.lower()
             if lowered == b"vary" and self.vary_cookie:
                 vary.append(value)
-            elif lowered == b"cache-control" and self.no_store and b"no-store" not in value.lower():
                 continue
-            else:
-                result.append((name, value))
+            if lowered == b"cache-control":
+                if self.no_store and b"no-store" not in value.lower():
+                    continue
+                told = True
+            result.append((name, value))
         if self.vary_cookie:
-            result.append((b"vary", _with_cookie(vary)))
-        told = any(name.lower() == b"cache-control" for name, _ in result)
+            result.append((b"vary", _with_cookie(vary) if vary else b"Cookie"))
         if (self.no_store or self.personal) and not told:
             result.append((b"cache-control", b"no-store"))
         result += self.headers

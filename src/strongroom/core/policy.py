@@ -304,6 +304,21 @@ class Clocks:
     approval: int
     remember: int
     retention: int
+    _of_kind: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Every request asks, so the answers are laid out once, by the kind's number."""
+        signed_in = self.idle, self.absolute
+        told = {
+            Kind.ANONYMOUS: (self.anonymous_idle, self.anonymous_absolute),
+            Kind.PENDING: (self.pending_idle, self.pending_absolute),
+            Kind.AUTHENTICATED: signed_in,
+            Kind.REMEMBERED: signed_in,
+            Kind.HAND_OVER: (self.hand_over, self.hand_over),
+            Kind.APPROVAL: (self.approval, self.approval),
+            Kind.PERSISTENT: (self.remember, self.remember),
+        }
+        object.__setattr__(self, "_of_kind", tuple(told[kind] for kind in Kind))
 
     @classmethod
     def of(cls, policy: SessionPolicy) -> Clocks:
@@ -330,19 +345,7 @@ class Clocks:
 
     def lifetimes(self, kind: Kind) -> tuple[int, int]:
         """Idle and absolute timeout of a kind, in milliseconds (C5)."""
-        match kind:
-            case Kind.ANONYMOUS:
-                return self.anonymous_idle, self.anonymous_absolute
-            case Kind.PENDING:
-                return self.pending_idle, self.pending_absolute
-            case Kind.HAND_OVER:
-                return self.hand_over, self.hand_over
-            case Kind.APPROVAL:
-                return self.approval, self.approval
-            case Kind.PERSISTENT:
-                return self.remember, self.remember
-            case _:
-                return self.idle, self.absolute
+        return self._of_kind[kind]
 
     def purge_at(self, kind: Kind, moment: int) -> int:
         """When a record that stops at `moment` may be forgotten: only accounts have a history."""

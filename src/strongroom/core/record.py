@@ -16,6 +16,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from typing import Any
 
 from .circumstances import NOTHING_KNOWN, Circumstances
@@ -54,7 +55,10 @@ class Kind(IntEnum):
     @property
     def is_signed_in(self) -> bool:
         """Whether the session has a subject that the application may trust."""
-        return self in (Kind.AUTHENTICATED, Kind.REMEMBERED)
+        return self in _SIGNED_IN
+
+
+_SIGNED_IN = (Kind.AUTHENTICATED, Kind.REMEMBERED)
 
 
 class EndReason(StrEnum):
@@ -173,8 +177,12 @@ class Header:
         )
 
 
+@lru_cache(maxsize=1024)
 def decode_header(raw: bytes) -> tuple[Header, bytes]:
     """The header, and the tail that this release does not know.
+
+    The same bytes are decoded once: a store that has to be asked each time gives them again and
+    again, and there is no secret in them.
 
     Raises:
         UnreadableRecord: too short, of a format after the next, or with values out of range.

@@ -11,7 +11,7 @@ This module asks no store; `flows/remembering.py` does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .cookies import SAME_NAME_LIMIT, find_cookies
 from .sealing import UnlockedKeys
@@ -30,7 +30,6 @@ class Presented:
     unknown_key: bool = False
 
 
-@dataclass(slots=True)
 class LoginCookie:
     """What this response does to the persistent login's cookie.
 
@@ -39,10 +38,10 @@ class LoginCookie:
     """
 
     issue: Token | None = None
-    lasts_until: int = 0
-    forget: bool = False
-    dead: bool = False
-    presented: Presented | None = field(default=None, repr=False)
+    lasts_until = 0
+    forget = False
+    dead = False
+    presented: Presented | None = None
 
 
 NONE = Presented(some=False)

@@ -125,10 +125,12 @@ class Context:
             identity, session_id, keys=self.keys, sealer=self.sealer, codec=self.codec
         )
 
-    @property
-    def data_seals(self) -> DataSeals:
-        """How session data is sealed and opened."""
-        return DataSeals(self.policy, self.keys, self.sealer, self.codec)
+    data_seals: DataSeals = field(init=False, repr=False)
+    """How session data is sealed and opened."""
+
+    def __post_init__(self) -> None:
+        seals = DataSeals(self.policy, self.keys, self.sealer, self.codec)
+        object.__setattr__(self, "data_seals", seals)
 
     def seal_data(self, values: Encoded, session_id: bytes, root: bytes) -> bytes:
         """See `data_seals.DataSeals.seal`."""
@@ -150,108 +152,101 @@ class Attempt:
 
 
 class Visit:
-    """The state of one request. `record` and `identity` are None where nobody has a session."""
+    """The state of one request. `record` and `identity` are None where nobody has a session.
 
-    __slots__ = (
-        "aborts",
-        "adopted",
-        "answer_to_use",
-        "attempt",
-        "attempt_open",
-        "clear_cookie",
-        "cookie_locked",
-        "csrf_token_used",
-        "ctx",
-        "data",
-        "data_version",
-        "device_mark",
-        "events",
-        "excluded",
-        "facts",
-        "forgets_old",
-        "identity",
-        "issue",
-        "login",
-        "lowered",
-        "opened_at",
-        "orphan",
-        "pre_session",
-        "pre_session_new",
-        "record",
-        "refusal",
-        "renew_asked",
-        "response_started",
-        "seen",
-        "signed_out",
-        "standing",
-        "start_allowed",
-        "state_cookies",
-        "superseded",
-        "token",
-        "tossed",
-        "touch_every",
-        "unavailable",
-        "verdict",
-        "verified",
-    )
+    What most requests never change is a default of the class, so that beginning one is cheap.
+    """
 
-    def __init__(self, ctx: Context, facts: RequestFacts) -> None:  # noqa: PLR0915 - one a field
+    record: Record | None = None
+    identity: Identity | None = None
+    token: Token | None = None
+    """The token that opens the session now: the one presented, or one made in this request."""
+    verdict: Verdict | None = None
+    standing: Record | None = None
+    """The record as whoever looks after open sockets last saw it."""
+    verified = True
+    """Whether the record is the store's own word of this request, not a near cache's (H2)."""
+    refusal: EndReason | str | None = None
+    """Why a presented cookie did not open a session."""
+    issue: Token | None = None
+    """The token to hand out, if the record still agrees when the response starts."""
+    aborts: Record | None = None
+    """A session that this request made, which ends if its response fails (E1)."""
+    orphan: Token | None = None
+    """A token refused because of a rotation: signing in again ends its session (D2)."""
+    attempt: Attempt | None = None
+    attempt_open = False
+    """Credentials are being checked, and nobody has been signed in yet."""
+    cookie_locked = False
+    """Nothing but a sign-in may set the session cookie on this response."""
+    clear_cookie = False
+    tossed = False
+    signed_out = False
+    adopted: str | None = None
+    """The old cookie's value, where this request took another library's session over."""
+    forgets_old = False
+    """Whoever asked to be signed out must not come back by an old cookie."""
+    renew_asked = False
+    start_allowed = False
+    touch_every: int | None = None
+    """Note activity this often (ms), where the session ends earlier than the policy says."""
+    unavailable = False
+    excluded = False
+    seen = False
+    csrf_token_used = False
+    pre_session: bytes | None = None
+    pre_session_new = False
+    response_started = False
+    answer_to_use: frozenset[Response] | None = None
+    """What follows from how this request looks, once it was looked at."""
+    lowered = False
+    """Whether it looks so unlike it that the session's assurance is lower here."""
+    device_mark: DeviceMark | None = None
+    """What becomes of the device cookie; None where nobody asked for it."""
+    data_version = b""
+    """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
+    _data: SessionData | None = None
+    _entered: Record | None = None
+    """The record that `data` is loaded from."""
+
+    def __init__(self, ctx: Context, facts: RequestFacts) -> None:
         self.ctx = ctx
         self.facts = facts
         self.opened_at = ctx.now()
-        self.record: Record | None = None
-        self.identity: Identity | None = None
-        self.token: Token | None = None
-        """The token that opens the session now: the one presented, or one made in this request."""
-        self.verdict: Verdict | None = None
-        self.standing: Record | None = None
-        """The record as whoever looks after open sockets last saw it."""
-        self.verified = True
-        """Whether the record is the store's own word of this request, not a near cache's (H2)."""
-        self.refusal: EndReason | str | None = None
-        """Why a presented cookie did not open a session."""
         self.events: list[Event] = []
-        self.issue: Token | None = None
-        """The token to hand out, if the record still agrees when the response starts."""
-        self.aborts: Record | None = None
-        """A session that this request made, which ends if its response fails (E1)."""
-        self.orphan: Token | None = None
-        """A token refused because of a rotation: signing in again ends its session (D2)."""
         self.login = LoginCookie()
         """What becomes of the persistent login's cookie (D6)."""
-        self.device_mark: DeviceMark | None = None
-        """What becomes of the device cookie; None where nobody asked for it."""
         self.superseded: list[bytes] = []
-        self.attempt: Attempt | None = None
-        self.attempt_open = False
-        """Credentials are being checked, and nobody has been signed in yet."""
-        self.cookie_locked = False
-        """Nothing but a sign-in may set the session cookie on this response."""
-        self.clear_cookie = False
-        self.tossed = False
-        self.signed_out = False
-        self.adopted: str | None = None
-        """The old cookie's value, where this request took another library's session over."""
-        self.forgets_old = False
-        """Whoever asked to be signed out must not come back by an old cookie."""
-        self.renew_asked = False
-        self.start_allowed = False
-        self.touch_every: int | None = None
-        """Note activity this often (ms), where the session ends earlier than the policy says."""
-        self.unavailable = self.excluded = self.seen = False
-        self.csrf_token_used = False
-        self.pre_session: bytes | None = None
-        self.pre_session_new = self.response_started = False
-        self.response_started = False
-        self.answer_to_use: frozenset[Response] | None = None
-        """What follows from how this request looks, once it was looked at."""
-        self.lowered = False
-        """Whether it looks so unlike it that the session's assurance is lower here."""
         self.state_cookies: dict[str, bytes] = {}
         """Set-Cookie values of sign-ins by way of a provider, by the cookie's name (C6)."""
-        self.data = SessionData(ctx.codec, dict[str, bytes], self.check_may_write)
-        self.data_version = b""
-        """Which version `data` was loaded from; `record` may know a newer one by now (P7)."""
+
+    @property
+    def data(self) -> SessionData:
+        """What the session holds, as the application sees it; made when somebody first looks."""
+        if self._data is None:
+            self._data = SessionData(self.ctx.codec, self._loader(), self.check_may_write)
+        return self._data
+
+    @data.setter
+    def data(self, data: SessionData) -> None:
+        self._data = data
+
+    @property
+    def has_unsaved_data(self) -> bool:
+        """Whether something was assigned or deleted since the last save."""
+        return self._data is not None and self._data.assigned
+
+    @property
+    def has_data(self) -> bool:
+        """Whether anybody looked at `data`."""
+        return self._data is not None
+
+    def _loader(self) -> Callable[[], Encoded]:
+        """What opens the data of the record that was entered, whatever the visit learns later."""
+        ctx, record, token = self.ctx, self._entered, self.token
+        if record is None or token is None:
+            return dict[str, bytes]
+        return lambda: ctx.open_data(record, token.root)
 
     @property
     def kind(self) -> Kind:
@@ -309,15 +304,12 @@ class Visit:
         self.record, self.identity, self.token = record, identity, token
         self.verified = True
         self.data_version = record.header.data_version
-        ctx = self.ctx
-        self.data = SessionData(
-            ctx.codec, lambda: ctx.open_data(record, token.root), self.check_may_write
-        )
+        self._entered, self._data = record, None
 
     def leave(self) -> None:
         """From here on the request is in no session, and nothing it held remains."""
         self.record = self.identity = self.token = self.verdict = self.issue = None
-        self.data = SessionData(self.ctx.codec, dict[str, bytes], self.check_may_write)
+        self._entered = self._data = None
 
     def device(self) -> Device:
         """The client's device, as far as it says."""
@@ -372,8 +364,8 @@ class Visit:
         """The persistent logins that the request presents; looked for once, and only if asked."""
         if self.login.presented is None:
             ctx = self.ctx
-            name = ctx.login_cookie.name.encode("ascii")
-            self.login.presented = find_logins(self.facts.headers, name, ctx.keys.tokens)
+            name = ctx.login_cookie.wire_name
+            self.login.presented = find_logins(self.facts.cookies, name, ctx.keys.tokens)
         return self.login.presented
 
     def judge_csrf_token(self, presented: str | None, form: str = "") -> TokenCheck:
@@ -433,7 +425,7 @@ class Visit:
 
     def _pre_session_cookie(self) -> bytes | None:
         """The one value of the pre-session cookie; several, or a wrong shape, are none."""
-        found = find_cookies(self.facts.headers, self.ctx.pre_cookie.name.encode("ascii"))
+        found = find_cookies(self.facts.cookies, self.ctx.pre_cookie.wire_name)
         if len(set(found)) != 1 or len(found[0]) != 2 * PRE_SESSION_BYTES:
             return None
         try:

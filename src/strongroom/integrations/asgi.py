@@ -22,7 +22,7 @@ from strongroom.core.errors import (
     UsageError,
 )
 from strongroom.core.events import EventSink
-from strongroom.core.exchange import RequestFacts, ResponseEdits
+from strongroom.core.exchange import SAFE_METHODS, RequestFacts, ResponseEdits
 from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Visit
@@ -40,7 +40,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_MARK = "strongroom.visit"
+_MARK = "strongroom.exchange"
 _REFUSED_HANDSHAKE = 4403
 _log = logging.getLogger("strongroom")
 
@@ -115,24 +115,31 @@ class SessionMiddleware:
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         _refuse_another(scope)
-        facts = facts_of(scope, self.manager.policy)
-        try:
-            visit = await self.manager.open(facts)
-        except StrongroomError as error:
-            await self._without_session(error, facts, scope, receive, send)
-            return
-        exchange = self._exchange(visit, facts, receive, send)
-        scope[_MARK] = visit
-        scope["session"] = exchange.session
+        exchange = self._exchange(scope, receive, send)
+        manager = self.manager
+        if (
+            exchange.may_open_late
+            and scope["type"] == "http"
+            and manager.has_nothing_to_open(scope["method"], scope["headers"])
+        ):
+            scope["session"] = Unopened(exchange)
+        else:
+            facts = facts_of(scope, manager.policy)
+            try:
+                exchange.begin(facts, await manager.open(facts))
+            except StrongroomError as error:
+                await self._without_session(error, facts, scope, receive, send)
+                return
+            scope["session"] = exchange.session
+        scope[_MARK] = exchange
         try:
             await exchange.run(scope)
         finally:
-            await self.manager.finish(visit)
+            if exchange.is_open:
+                await manager.finish(exchange.visit)
 
-    def _exchange(
-        self, visit: Visit, facts: RequestFacts, receive: Receive, send: Send
-    ) -> Exchange:
-        return Exchange(self, visit, facts, receive, send)
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange:
+        return Exchange(self, scope, receive, send)
 
     async def _without_session(
         self,
@@ -151,43 +158,67 @@ class SessionMiddleware:
 
 
 class Exchange:
-    """One request and its response, between the server and the application."""
+    """One request and its response, between the server and the application.
+
+    Where there is nothing to open, nothing is made until somebody asks: an anonymous request that
+    does not look at its session costs little more than two calls (docs/decisions/0110).
+    """
+
+    facts: RequestFacts
+    visit: Visit
+    runner: AsyncRunner
+    session: Session
+    is_open = False
+    """Whether there is a visit, and with it all of the above."""
 
     session_type: type[Session] = Session
+    may_open_late = True
+    """Whether a request that has nothing to open may go without a visit until somebody asks."""
 
     def __init__(
-        self,
-        middleware: SessionMiddleware,
-        visit: Visit,
-        facts: RequestFacts,
-        receive: Receive,
-        send: Send,
+        self, middleware: SessionMiddleware, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self.manager = middleware.manager
         self.watch = middleware.watch
         self.app = middleware.app
-        self.visit = visit
-        self.facts = facts
         self.receive = receive
         self.send = send
-        self.runner = AsyncRunner(self.manager.store, asyncio.get_running_loop())
-        self.session: Session = self.session_type(visit, self.runner)
         self.started = False
+        self._scope = scope
+        self._loop = asyncio.get_running_loop()
+
+    def begin(self, facts: RequestFacts, visit: Visit) -> None:
+        """From here on there is a visit, and a session on it."""
+        self.facts, self.visit = facts, visit
+        self.runner = AsyncRunner(self.manager.store, self._loop)
+        self.session = self.session_type(visit, self.runner)
+        self.is_open = True
+
+    def begin_late(self) -> None:
+        """Somebody asked, where there was nothing to open: the visit is an anonymous one."""
+        if self.is_open:
+            return
+        facts = facts_of(self._scope, self.manager.policy)
+        visit = self.manager.anonymous(facts)
+        visit.response_started = self.started
+        self.begin(facts, visit)
 
     async def run(self, scope: Scope) -> None:
         """Ask the cross-site question, run the application, and undo what failed (E1)."""
-        facts = self.facts
+        websocket = scope["type"] == "websocket"
         try:
-            if facts.websocket or not facts.is_safe:
+            if websocket or scope["method"] not in SAFE_METHODS:
                 await self._refuse_cross_site()
-            if facts.websocket:
+            if websocket:
                 await self.watch.socket(self.app, scope, self.receive, self.send, self.visit)
             else:
                 await self.app(scope, self._receiving, self._sending)
-            self.runner.check()
+            if self.is_open:
+                self.runner.check()
         except StrongroomError as error:
+            self.begin_late()
             await self._undo()
-            told = answer(error, facts, self.manager.policy)
+            told = answer(error, self.facts, self.manager.policy)
             if self.started or told is None or isinstance(error, UsageError):
                 raise
             await self._tell(told, failed=isinstance(error, OvertakenError))
@@ -195,7 +226,7 @@ class Exchange:
             await self._undo()
             raise
         else:
-            if not self.started and not facts.websocket:
+            if not self.started and not websocket:
                 await self._undo()
 
     async def _refuse_cross_site(self) -> None:
@@ -218,34 +249,41 @@ class Exchange:
 
     async def _sending(self, message: Message) -> None:
         """The response on its way out: what it must carry is decided at its start."""
-        if message["type"] == "http.response.start" and not self.started:
-            message = await self._start(message)
+        if not self.started and message["type"] == "http.response.start":
+            if self.is_open:
+                message = await self._start(message)
+            self.started = True
         await self.send(message)
 
     async def _start(self, message: Message) -> Message:
         self.runner.check()
         edits = await self._close(message["status"])
-        self.started = True
-        # ASGI allows any iterable, and it is looked at twice.
-        headers = list(message.get("headers", ()))
-        if edits.cookies:
-            self.manager.warn_of_plain_http(self.facts)
-        message = {**message, "headers": edits.apply(headers) if edits else headers}
-        self._follow_stream(message)
+        self.started = True  # by now: what fails from here on is not undone
+        if edits:
+            if edits.cookies:
+                self.manager.warn_of_plain_http(self.facts)
+            message = {**message, "headers": edits.apply(message.get("headers", ()))}
+        if self.visit.record is not None:
+            # ASGI allows any iterable, and this one is looked at twice.
+            headers = list(message.get("headers", ()))
+            message = {**message, "headers": headers}
+            self._follow_stream(headers)
         return message
 
     async def _close(self, status: int) -> ResponseEdits:
         """One commit -> what the response must carry (F1)."""
         return await self.manager.close(self.visit, status)
 
-    def _follow_stream(self, message: Message) -> None:
+    def _follow_stream(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """A stream of server-sent events ends with its session (P16)."""
-        for name, value in message.get("headers", ()):
+        for name, value in headers:
             if name.lower() == b"content-type" and value.startswith(b"text/event-stream"):
                 self.receive, self.send = self.watch.stream(self.visit, self.receive, self.send)
 
     async def _undo(self) -> None:
         """The response failed: whoever it signed in is not signed in."""
+        if not self.is_open:
+            return
         self.runner.forget()
         if self.started:
             return
@@ -268,6 +306,23 @@ class Exchange:
                 _log.exception("A refusal could not carry the session's cookies")
         self.started = True
         await send_answer(told, self.facts, self.send)
+
+
+class Unopened(Session):
+    """The session of a request that has nothing to open; it is opened by the first look at it."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what is not there yet is asked for here.
+        if name not in ("_visit", "_runner"):
+            raise AttributeError(name)
+        self._exchange.begin_late()
+        self._visit, self._runner = self._exchange.visit, self._exchange.runner
+        return getattr(self, name)
 
 
 def _refuse_another(scope: Scope) -> None:

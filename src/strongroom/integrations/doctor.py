@@ -17,8 +17,8 @@ from typing import Any
 from strongroom.core.answers import Answer
 from strongroom.core.diagnosis import answer_doctor
 from strongroom.core.errors import ConfigurationError
-from strongroom.core.visit import Visit
-from strongroom.manager import AsyncSessionManager
+from strongroom.manager import AsyncSessionManager, visit_of
+from strongroom.session import Session
 
 from .asgi import Receive, Scope, Send, send_answer
 
@@ -37,13 +37,14 @@ class _Endpoint:
         del receive
         if scope["type"] == "lifespan":
             return
-        visit = scope.get("strongroom.visit")
-        if not isinstance(visit, Visit):
+        session = scope.get("session")
+        if not isinstance(session, Session):
             raise ConfigurationError(
                 "The doctor's endpoint runs without SessionMiddleware around it.",
                 why="It tells what the middleware believes of a request.",
                 hint="Mount it in the application that the middleware is added to.",
             )
+        visit = visit_of(session)
         facts = visit.facts
         told = Answer(404, [], b"")
         if not facts.websocket:

@@ -185,7 +185,7 @@ class Exchange:
         visit = self.visit
         if self._overtaken:
             status = _FAILED  # Whatever the answer: it is not saved in part either.
-        if flows.needs_writing(visit):
+        if flows.needs_writing(visit, status):
             edits = self.manager.close(self.session, status)
         else:
             visit.response_started = True
@@ -260,7 +260,7 @@ class Exchange:
         self._finished = True
         visit = self.visit
         self.fail()
-        if visit.data.assigned and visit.response_started and visit.record is not None:
+        if visit.has_unsaved_data and visit.response_started and visit.record is not None:
             try:
                 self.manager.run("save", flows.save(visit, explicit=False)).result()
             except StrongroomError:

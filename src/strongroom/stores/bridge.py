@@ -82,6 +82,7 @@ class AsyncBridge:
         self._at_once: dict[str, Callable[[Any], Any]] = {
             verb: getattr(store, f"{verb}_at_once", getattr(store, verb)) for verb in inline
         }
+        self._find_at_once: Callable[[Find], Found | None] | None = self._at_once.get("find")
         self._threads = _Threads()
 
     async def open(self, store_identity: bytes) -> None:
@@ -95,7 +96,12 @@ class AsyncBridge:
 
     async def find(self, op: Find) -> Found | None:
         """Read one record."""
-        return await self._do("find", self.store.find, op)
+        if self._find_at_once is not None:
+            try:
+                return self._find_at_once(op)
+            except BlockingIOError:
+                pass
+        return await self._threads.write(self.store.find, op)
 
     async def read_epoch(self, op: ReadEpoch) -> Epochs:
         """Read a subject's epoch and the store's."""

@@ -35,7 +35,7 @@ def old_cookie(visit: Visit) -> str | None:
         return None
     if ctx.now() >= adoption.closes_at:
         return None
-    if find_cookies(facts.headers, ctx.cookie.name.encode("ascii")):
+    if find_cookies(facts.headers, ctx.cookie.wire_name):
         return None  # Ours came, and opens nothing: ended is terminal (P6).
     return adoption.presented(facts)
 

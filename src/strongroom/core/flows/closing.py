@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from strongroom.core.cookies import clear_site_data
 from strongroom.core.credentials import (
+    CURRENT,
     NEVER,
     ChangedBy,
     Credential,
@@ -34,7 +35,10 @@ from .signalling import assess_use
 from .signing import end_new, end_superseded
 
 _SERVER_ERROR = 500
+_RENEWAL = ChangedBy.RENEWAL
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_QUIET = (None, Verdict.CURRENT, Verdict.OVERLAP)
+"""Verdicts that hand out no token."""
 
 
 def close_visit(visit: Visit, status: int = 200) -> Flow[ResponseEdits]:
@@ -108,22 +112,28 @@ def _end_aborted(visit: Visit, aborted: Record) -> Flow[None]:
         )
 
 
-def needs_writing(visit: Visit) -> bool:
-    """Whether closing has anything to do but headers: the hot path asks this first."""
+def needs_writing(visit: Visit, status: int = 200) -> bool:
+    """Whether closing has anything to do but headers: the hot path asks this first.
+
+    Raises:
+        UnserialisableValue: something that cannot be kept was put inside a list or dict.
+    """
     record = visit.record
-    return not (
-        visit.data.is_untouched
-        and visit.issue is None
-        and visit.aborts is None
-        and not visit.superseded
-        and (record is None or not _has_duties(visit, record))
-        and visit.verdict in (None, Verdict.CURRENT, Verdict.OVERLAP)
-    )
+    if visit.issue is not None or visit.aborts is not None or visit.superseded:
+        return True
+    if visit.verdict not in _QUIET or (record is not None and _has_duties(visit, record)):
+        return True
+    if not visit.has_data or visit.data.is_untouched:
+        return False
+    return status >= _SERVER_ERROR or visit.data.is_changed
 
 
 def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
     """The edits of a response that sets no session cookie."""
-    edits = ResponseEdits(vary_cookie=visit.seen)
+    edits = ResponseEdits()
+    if not (visit.seen or _says_something(visit)):
+        return edits
+    edits.vary_cookie = visit.seen
     ctx = visit.ctx
     edits.personal = visit.seen and visit.subject is not None
     edits.no_store = visit.csrf_token_used
@@ -148,6 +158,23 @@ def plain_edits(visit: Visit, status: int = 200) -> ResponseEdits:
         _forget_old(visit, edits)
     edits.no_store = edits.no_store or bool(edits.cookies)
     return edits
+
+
+def _says_something(visit: Visit) -> bool:
+    """Whether anything but a look at the session could show in the response."""
+    login = visit.login
+    return bool(
+        visit.clear_cookie
+        or visit.signed_out
+        or visit.tossed
+        or visit.csrf_token_used
+        or visit.pre_session_new
+        or visit.state_cookies
+        or visit.device_mark is not None
+        or visit.forgets_old
+        or login.forget
+        or login.dead
+    )
 
 
 def _device_cookie(visit: Visit, mark: DeviceMark) -> list[bytes]:
@@ -399,7 +426,7 @@ def _note_overdue(visit: Visit, record: Record) -> bool:
     with it being found, for as long as they are the busier one (D1).
     """
     credential, clocks, now = record.header.credential, visit.ctx.clocks, visit.opened_at
-    if visit.verdict is not Verdict.CURRENT or credential.changed_by is not ChangedBy.RENEWAL:
+    if credential.changed_by is not _RENEWAL or visit.verdict is not CURRENT:
         return False
     if credential.first_used_at == NEVER:
         return now >= credential.changed_at + clocks.touch
@@ -416,10 +443,9 @@ def _touch_due(visit: Visit, record: Record) -> bool:
 def _renewal_due(visit: Visit, record: Record) -> bool:
     """Whether a renewal starts here: due or asked for, settled, and sure to reach the jar (D1)."""
     clocks, credential = visit.ctx.clocks, record.header.credential
-    if visit.verdict is not Verdict.CURRENT or visit.issue is not None:
+    if visit.verdict is not CURRENT or visit.issue is not None:
         return False
-    now = visit.ctx.now()
-    interval = clocks.renew_after
+    now, interval = visit.ctx.now(), clocks.renew_after
     due = visit.renew_asked or (interval is not None and now - credential.changed_at >= interval)
     return due and renewal_allowed(credential, now, clocks.grace) and reaches_jar(visit.facts)
 

@@ -5,6 +5,8 @@ Every integration asks here, so every framework refuses alike (P19, H1, F6).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from strongroom.core.csrf import Decision, TokenCheck, decide, find_header_token
 from strongroom.core.csrf_rules import matches, may_match
 from strongroom.core.errors import ConfigurationError, CsrfRefused
@@ -30,6 +32,18 @@ def visit_without_session(ctx: Context, facts: RequestFacts) -> Visit | None:
     visit = Visit(ctx, facts)
     visit.excluded = visit.cookie_locked = True
     return visit
+
+
+def presents_nothing(ctx: Context, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether no Cookie header names a session's or a persistent login's cookie of ours.
+
+    Then a request that may change nothing is in no session, and nothing has to be found out.
+    """
+    session, login = ctx.cookie.wire_name, ctx.login_cookie.wire_name
+    for key, value in headers:
+        if key == b"cookie" and (session in value or login in value):
+            return False
+    return True
 
 
 def visit_without_store(ctx: Context, facts: RequestFacts) -> Visit | None:

@@ -7,10 +7,10 @@ the cookie, because a response must not replace a cookie that it has not underst
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from strongroom.core.cookies import SAME_NAME_LIMIT, find_cookies
-from strongroom.core.credentials import Verdict, first_used, renewed
+from strongroom.core.credentials import CURRENT, Verdict, first_used, renewed
 from strongroom.core.csrf_rules import matches, may_match
 from strongroom.core.devices import looks_alike
 from strongroom.core.events import (
@@ -45,9 +45,11 @@ _ATTEMPTS = 4
 def candidates(visit: Visit) -> list[Token]:
     """The tokens that the request presents: at most four, one for each session, newest wins."""
     ctx = visit.ctx
-    presented = find_cookies(visit.facts.headers, ctx.cookie.name.encode("ascii"))
+    presented = find_cookies(visit.facts.cookies, ctx.cookie.wire_name)
     if not presented:
         return []
+    if len(presented) == 1:
+        return _only(visit, presented[0])
     different = list(dict.fromkeys(presented))
     newest: dict[bytes, Token] = {}
     for value in different:
@@ -65,6 +67,15 @@ def candidates(visit: Visit) -> list[Token]:
     return list(newest.values())
 
 
+def _only(visit: Visit, presented: bytes) -> list[Token]:
+    """What the usual request presents: one cookie, and nothing to choose between."""
+    token = visit.ctx.verified.parse(presented)
+    if isinstance(token, Token):
+        return [token]
+    _refuse_string(visit, token)
+    return []
+
+
 def asks_store(visit: Visit) -> bool:
     """Whether the request must begin with the store's own word: it may change something, it opens
     a socket, which lives long, or its route is named sensitive."""
@@ -77,13 +88,13 @@ def admit(visit: Visit, token: Token, found: Found | None) -> bool:
     if found is None:
         return False
     seen = _assess(visit, token, found)
-    if seen.over is not None or seen.verdict is not Verdict.CURRENT or seen.identity is None:
+    if seen.over is not None or seen.verdict is not CURRENT or seen.identity is None:
         return False
     if not seen.identity.kind.is_session:
         return False
     visit.enter(found.record, seen.identity, token)
     visit.verified = found.authoritative
-    visit.verdict = Verdict.CURRENT
+    visit.verdict = CURRENT
     # What changes something is looked at before it does; what reads, when it is due for a touch.
     return visit.facts.is_safe or not ends_here(visit)
 
@@ -114,8 +125,7 @@ def _toss(visit: Visit, count: int) -> None:
     visit.tossed = visit.cookie_locked = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Assessment:
+class _Assessment(NamedTuple):
     identity: Identity | None
     over: EndReason | None
     verdict: Verdict

@@ -76,12 +76,14 @@ def may_reopen(visit: Visit) -> bool:
         return False
     if visit.cookie_locked and visit.refusal not in _RUN_OUT:
         return False
+    if not visit.logins.some:  # almost always, and cheaper to see than all that follows
+        return False
     facts = visit.facts
     if not reaches_jar(facts) or visit.cookie_may_be_at_home:
         return False
     if facts.fetch_site == "cross-site" and not facts.is_navigation:
         return False
-    return not matches(facts.path, visit.ctx.policy.routes.passive) and visit.logins.some
+    return not matches(facts.path, visit.ctx.policy.routes.passive)
 
 
 def reaches_jar(facts: RequestFacts) -> bool:

@@ -125,7 +125,7 @@ class _Exchange:
 
     def _finish_from_thread(self) -> None:
         """Django closes a response in a thread, while its event loop goes on."""
-        if not self.visit.events and not self.visit.data.assigned:
+        if not self.visit.events and not self.visit.has_unsaved_data:
             return
         try:
             running = asyncio.get_running_loop()

@@ -40,10 +40,8 @@ class Serving(SessionMiddleware):
         super().__init__(_leaving(app), manager=manager)
         self.longest = longest
 
-    def _exchange(
-        self, visit: Visit, facts: RequestFacts, receive: Receive, send: Send
-    ) -> QuartExchange:
-        return QuartExchange(self, visit, facts, receive, send)
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> QuartExchange:
+        return QuartExchange(self, scope, receive, send)
 
     async def _without_session(
         self,
@@ -64,14 +62,17 @@ class QuartExchange(Exchange):
     """One request of Quart's and its response."""
 
     session_type = QuartSession
+    may_open_late = False  # the extension asks every request for its session
 
-    def __init__(
-        self, serving: Serving, visit: Visit, facts: RequestFacts, receive: Receive, send: Send
-    ) -> None:
-        super().__init__(serving, visit, facts, receive, send)
-        self._own = cast(QuartSession, self.session)
+    def __init__(self, serving: Serving, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(serving, scope, receive, send)
         self._longest = serving.longest
         self._overtaken = False
+
+    def begin(self, facts: RequestFacts, visit: Visit) -> None:
+        """See there."""
+        super().begin(facts, visit)
+        self._own = cast(QuartSession, self.session)
 
     async def note_failure(self, error: StrongroomError) -> None:
         """The application ended in this error, and makes a response of it: whoever was signed in is
