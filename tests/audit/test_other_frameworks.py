@@ -59,7 +59,7 @@ KIOSK = {
 }
 TICKET = {
     "counts": "token-order",
-    "md5 of the clock": "token-hash",
+    "md5 of a count": "token-hash",
     "no strict mode, no new id": "fixation-adopted fixation-kept",
     "id in the address": "fixation-url",
     "no new id": "fixation-kept",

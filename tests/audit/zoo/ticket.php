@@ -5,20 +5,19 @@ $fault = getenv('FAULT');
 $passwords = ['alice' => 'correct horse battery'];
 class Ids extends SessionHandler implements SessionUpdateTimestampHandlerInterface {
     public function create_sid(): string {
-        if (getenv('FAULT') === 'counts') {
-            $file = fopen(session_save_path() . '/count', 'c+');
-            flock($file, LOCK_EX);
-            $next = (int) fgets($file) + 1;
-            rewind($file);
-            fwrite($file, (string) $next);
-            fclose($file);
-            return sprintf('%032d', 90000 + $next);
-        }
-        if (getenv('FAULT') === 'md5 of the clock') {
-            usleep(2000);
-            return md5((string) (int) (microtime(true) * 1000));
-        }
+        $fault = getenv('FAULT');
+        if ($fault === 'counts') return sprintf('%032d', 90000 + $this->next());
+        if ($fault === 'md5 of a count') return md5((string) $this->next());
         return bin2hex(random_bytes(32));
+    }
+    private function next(): int {
+        $file = fopen(session_save_path() . '/count', 'c+');
+        flock($file, LOCK_EX);
+        $next = (int) fgets($file) + 1;
+        rewind($file);
+        fwrite($file, (string) $next);
+        fclose($file);
+        return $next;
     }
     // Without this one use_strict_mode does nothing.
     public function validateId(string $id): bool {
