@@ -20,7 +20,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format pins screenshots simulate races bench bench-quick bench-served bench-page instructions scale clean
+.PHONY: help demo test test-fast check format pins screenshots simulate races
+.PHONY: bench bench-quick bench-served bench-page instructions scale audit-real clean
 .PHONY: check-format check-lint check-mypy check-pyright check-house
 .PHONY: python venv-demo venv-dev venv-peers
 
@@ -106,6 +107,9 @@ instructions: venv-dev ## Count the hot path's processor instructions; fails whe
 
 scale: venv-dev ## What a session weighs and an op costs among ten thousand, and among a million (ARGS=)
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+audit-real: venv-dev ## Install real applications from the registries, audit each on loopback, compare with docs/audit-real.md
+	@$(BIN)/python -m tests.audit.real $(ARGS)
 
 clean: ## Remove caches and build results; .venv stays
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -237,7 +237,7 @@ def _sqlite() -> Iterator[Place]:
                 told = [connection.execute(f"PRAGMA {name}").fetchone()[0]
                         for name in ("page_count", "freelist_count", "page_size")]  # fmt: skip
             connection.close()
-            return (told[0] - told[1]) * told[2]
+            return int((told[0] - told[1]) * told[2])
 
         yield from _opened("SQLite", f"sqlite:///{path}", weigh)
 

@@ -48,3 +48,17 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """Judge modules that skip themselves as a whole (`pytest.importorskip`)."""
     return _refuse_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Let tests of one `xdist_group` run on one worker.
+
+    pytest-xdist 3.8 writes the group behind a test's id, in an attribute that pytest 9.2 does not
+    read any more; so each worker started every server, and each server was started twice.
+    """
+    yield
+    for item in items:
+        grouped = getattr(item, "_nodeid", item.nodeid)
+        if grouped != item.nodeid:
+            item._id = type(item.id).parse(grouped)

@@ -65,11 +65,17 @@ def _servers() -> Iterator[tuple[str, dict[str, str]]]:
         from tests.support.servers import postgres, valkey
 
         server = stack.enter_context(valkey.single())
+        watched = stack.enter_context(valkey.sentinel()).url
+        cluster = stack.enter_context(valkey.cluster()).url
         database = stack.enter_context(postgres.running())
-        # Each row has keys of its own, and so a database of its own.
+        # Each row has keys of its own, and so a database or a prefix of its own.
         ours |= {
             "Strongroom, Valkey": server.url,
             "Strongroom, Valkey, near cache": f"{server.url.removesuffix('0')}1?near_cache_mb=8",
+            "Strongroom, Sentinel": watched,
+            "Strongroom, Sentinel, near cache": f"{watched}?prefix=near:&near_cache_mb=8",
+            "Strongroom, Cluster": cluster,
+            "Strongroom, Cluster, near cache": f"{cluster}?prefix=near:&near_cache_mb=8",
             "Strongroom, PostgreSQL": database.url(),
             "Strongroom, PostgreSQL, near cache": database.url(near_cache_mb=8),
         }

@@ -165,15 +165,16 @@ def _log(data_dir: Path, *, events: bool) -> None:
 
 def _notice(given: argparse.Namespace, port: int, *, new_keys: bool) -> str:
     """What somebody who has just started the bank wants to know."""
+    host = f"[{given.host}]" if ":" in given.host else given.host
     lines = ["", "  Tern & Holloway, a demonstration bank", ""]
     if given.https_origin:
         lines += [
             f"  Open        {given.https_origin}",
-            f"              (listening on http://{given.host}:{port} for the proxy)",
+            f"              (listening on http://{host}:{port} for the proxy)",
             "  Policy      production: __Host- cookies, for https only",
         ]
     else:
-        lines.append(f"  Open        http://{given.host}:{port}")
+        lines.append(f"  Open        http://{host}:{port}")
         for label, (username, _, password) in zip(("Sign in as", ""), CUSTOMERS, strict=True):
             lines.append(f"  {label:<11} {username:<6} password: {password}")
         lines.append("  Policy      development: cookies without Secure, for this machine only")

@@ -49,7 +49,11 @@ def create_app(
     desk is open, too. Tests hand in a clock and a cheap hasher.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    policy = replace(policy or SessionPolicy.for_development(), step_up_path=confirming.CONFIRM)
+    policy = replace(
+        policy or SessionPolicy.for_development(),
+        step_up_path=confirming.CONFIRM,
+        devices_need_consent=False,  # The device cookie does nothing here but secure accounts.
+    )
     if keys is None:
         keys, _made = development_keys(data_dir / KEYS, clock(), realm="bank")
     store = open_async_store(f"sqlite:///{quote(str(data_dir / SESSIONS))}")

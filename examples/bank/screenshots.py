@@ -64,11 +64,14 @@ class Picture:
     scheme: Literal["light", "dark"] = "light"
     scale: float = 1
     play: str | None = None
+    pays: str | None = None
+    """An amount that Bob is to get; the picture is of the page that comes then."""
 
 
 PICTURES = (
     Picture("account.png", "/account", 1120, 745),
     Picture("devices-dark.png", "/devices", 1120, 970, "dark"),
+    Picture("approve.png", "/move", 1120, 790, pays="1200"),
     Picture("attackers-desk.png", "/desk", 1120, 1210, play="after-sign-out"),
     Picture("phone.png", "/activity", 390, 810, scale=1.5),
 )
@@ -172,6 +175,8 @@ def _picture(browser: Browser, url: str, state: Any, picture: Picture, target: P
     page.goto(url + picture.path)
     if picture.play is not None:
         _play(page, picture.play)
+    if picture.pays is not None:
+        _pay(page, picture.pays)
     page.screenshot(path=target, animations="disabled")
     context.close()
     return target.stat().st_size
@@ -182,8 +187,17 @@ def _play(page: Page, attack: str) -> None:
     page.wait_for_url("**/desk/played/*")
 
 
+def _pay(page: Page, amount: str) -> None:
+    page.get_by_label("To", exact=True).fill("bob")
+    page.get_by_label("Amount in euros").fill(amount)
+    page.get_by_label("Note for both of you").fill("The blue boat")
+    page.get_by_role("button", name="Move the money").click()
+    page.wait_for_url("**/approve/*")
+
+
 class _From:
-    """The application, visited from this address."""
+    """The application, visited from this address, by browsers that are what their agent says:
+    chromium's client hints would tell what it really is."""
 
     def __init__(self, app: ASGIApp, address: str) -> None:
         self.app = app
@@ -192,6 +206,9 @@ class _From:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             scope["client"] = (self.address, 50000)
+            scope["headers"] = [
+                each for each in scope["headers"] if not each[0].startswith(b"sec-ch-ua")
+            ]
         await self.app(scope, receive, send)
 
 

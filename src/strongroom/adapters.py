@@ -83,7 +83,22 @@ class MsgpackCodec:
         try:
             return self._encoder.encode(value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise _refused("the value", value) from error
+            raise _refused(*self._culprit("the value", value)) from error
+
+    def _culprit(self, where: str, value: object) -> tuple[str, object]:
+        """The first thing inside that cannot be encoded, which its encoder does not tell."""
+        inside: list[tuple[str, object]] = []
+        if is_dict(value):
+            for key, item in value.items():
+                inside += [(f"a key of {where}", key), (f"{where}[{key!r}]", item)]
+        elif is_array(value):
+            inside = [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+        for place, item in inside:
+            try:
+                self._encoder.encode(item)
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                return self._culprit(place, item)
+        return where, value
 
     def decode(self, encoded: bytes) -> object:
         """The value in these bytes.
@@ -115,7 +130,7 @@ def _check(value: object, where: str, depth: int) -> None:
             raise _refused(where, value)
         return
     if depth >= MAX_DEPTH:
-        raise _refused(f"{where} (nested deeper than {MAX_DEPTH} levels)", value)
+        raise _refused("the value", value, f"nested deeper than {MAX_DEPTH} levels")
     if is_dict(value):
         for key, item in value.items():
             if not isinstance(key, str | int):
@@ -128,17 +143,32 @@ def _check(value: object, where: str, depth: int) -> None:
         raise _refused(where, value)
 
 
-def _refused(where: str, value: object) -> UnserialisableValue:
-    kind = type(value).__name__
-    advice = {
-        "datetime": "Give it a time zone, for example datetime.now(UTC).",
-        "set": "Store a sorted list instead.",
-        "frozenset": "Store a sorted list instead.",
-        "Decimal": "Store str(value) instead.",
-        "UUID": "Store str(value) instead.",
-    }.get(kind, "Store plain values (str, int, list, dict, ...) or an id to look it up by.")
+def _refused(where: str, value: object, kind: str = "") -> UnserialisableValue:
+    named, advice = _described(value)
     return UnserialisableValue(
-        f"{where[0].upper()}{where[1:]} is a {kind}, which a session cannot keep.",
+        f"{where[0].upper()}{where[1:]} is {kind or named}, which a session cannot keep.",
         why="It would not come back as it went in. Nothing was changed.",
         hint=advice,
     )
+
+
+def _described(value: object) -> tuple[str, str]:
+    """What a value is that cannot be kept, and what to keep instead."""
+    kind = type(value).__name__
+    if isinstance(value, float) and math.isnan(value):
+        return "not a number (NaN)", "Store None instead."
+    if type(value) is int and not -(2**63) <= value < 2**64:
+        return "an int of more than 64 bits", "Store str(value) instead."
+    if type(value) is str:
+        return "text that is no Unicode (a lone surrogate)", "Find out where it was decoded."
+    plain = "Store plain values (str, int, list, dict, ...) or an id to look it up by."
+    return f"{'an' if kind[0] in 'aeioAEIO' else 'a'} {kind}", _ADVICE.get(kind, plain)
+
+
+_ADVICE = {
+    "datetime": "Give it a time zone, for example datetime.now(UTC).",
+    "set": "Store a sorted list instead.",
+    "frozenset": "Store a sorted list instead.",
+    "Decimal": "Store str(value) instead.",
+    "UUID": "Store str(value) instead.",
+}

@@ -203,6 +203,16 @@ def test_ending_a_session_is_done_as_declared(fault: str) -> None:
     assert report.of("pass", "fail"), told(report)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["", "data carried along"])
+def test_the_address_may_have_a_path(fault: str) -> None:
+    """Pages of the target file that begin with a slash are the host's, whatever the address is."""
+    described = replace(target("club", PASSWORDS), url="https://club.example/home")
+    report = examine(build(fault), described, only=("fixation-carried",))
+    assert findings(report) == ({"fixation-carried"} if fault else set()), told(report)
+    assert report.of("pass", "warn"), told(report)
+
+
 @pytest.mark.parametrize(
     ("check", "changed"),
     [

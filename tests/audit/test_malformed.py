@@ -133,7 +133,44 @@ def _deep(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
 
+def _hang_up(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def _hang_up_halfway(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n<form method=post>")
+
+
+def _false_length(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Content-Length: -1\r\nContent-Length: nine\r\n\r\nbody")
+
+
+def _false_chunk(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\nx\r\nZZ\r\n")
+
+
+def _long_line(connection: socket.socket) -> None:
+    connection.sendall(HEAD + b"X-Long: " + b"x" * 2_000_000 + b"\r\n\r\n")
+
+
+def _early(connection: socket.socket) -> None:
+    for _ in range(200):
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n")
+        time.sleep(0.02)
+
+
+def _odd_status(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 999 \xff\xfe\r\nContent-Length: 0\r\n\r\n")
+
+
 TALKS: dict[str, Talk] = {
+    "a connection that is dropped": _hang_up,
+    "a body that is dropped halfway": _hang_up_halfway,
+    "a false length": _false_length,
+    "a false chunk": _false_chunk,
+    "a header line of two megabytes": _long_line,
+    "early hints without end": _early,
+    "a status nobody knows": _odd_status,
     "an endless body": _endless,
     "endless chunks": _endless_chunks,
     "a header line now and then": _drip,

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +56,20 @@ KIOSK = {
     "no samesite": "cookie-samesite",
     "saves the record again": "race-sign-out",
     "forgets to delete": "end-replay",
+}
+TICKET = {
+    "counts": "token-order",
+    "md5 of the clock": "token-hash",
+    "no strict mode, no new id": "fixation-adopted fixation-kept",
+    "id in the address": "fixation-url",
+    "no new id": "fixation-kept",
+    "keeps the old one": "fixation-again",
+    "forgets the server": "end-replay",
+    "logout by get": "end-by-get",
+    "no csrf token": "csrf-forged csrf-sign-in csrf-sign-out",
+    "no httponly": "cookie-httponly",
+    "no samesite": "cookie-samesite",
+    "cached": "transport-no-store transport-cookie-cached",
 }
 
 
@@ -150,3 +168,57 @@ def test_a_fault_of_the_kiosk_is_found(fault: str) -> None:
     with running(node, str(ZOO / "kiosk.js"), *fault.split()) as url:
         report = _audit(url, MOTTO)
     assert findings(report) == set(KIOSK.get(fault, "").split()), told(report)
+
+
+def _wait_for_port(port: int) -> None:
+    for _attempt in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError("PHP's server did not start")
+
+
+@contextmanager
+def php(fault: str, folder: Path) -> Generator[str]:
+    """The ticket office in PHP's own server, with four workers -> its address."""
+    program = shutil.which("php")
+    if program is None:
+        pytest.skip("allowed: there is no PHP on this machine")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    where = ["-d", f"session.save_path={folder}", "-S", f"127.0.0.1:{port}"]
+    process = subprocess.Popen(
+        [program, *where, str(ZOO / "ticket.php")],
+        env={"PHP_CLI_SERVER_WORKERS": "4", "FAULT": fault},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # its workers outlive their parent: the group is ended
+    )
+    try:
+        _wait_for_port(port)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(20)
+
+
+SEAT = """
+user = "alice"
+[[change]]
+name = "seat"
+page = "/"
+url = "/seat.php"
+fields = { seat = "S{nonce}" }
+read = "/"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["", *TICKET])
+def test_a_fault_of_the_ticket_office_is_found(fault: str, tmp_path: Path) -> None:
+    """Plain PHP with PHP's own sessions, and what its settings do to them; else nothing found."""
+    with php(fault, tmp_path) as url:
+        report = _audit(url, SEAT)
+    assert findings(report) == set(TICKET.get(fault, "").split()), told(report)

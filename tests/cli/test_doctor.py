@@ -165,6 +165,7 @@ class Channel:
                 time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_push_channel_is_tried() -> None:
     """It proves its life in time, too late, never, or cannot be had at all."""
     quick, late, never = (_channel(Channel(seconds)) for seconds in (0.001, 0.15, 99))

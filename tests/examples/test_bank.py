@@ -492,13 +492,39 @@ def test_nobody_ends_the_session_of_somebody_else(town: Town) -> None:
     victim = clara.go("/devices").form(r"/devices/[0-9a-f]{32}/end")[""]
     mallory.go("/devices")
     assert "signed out already" in mallory.post(victim, {}).text
-    assert clara.go("/devices").text.count("Safari on iPhone") == 2  # Name, and its button.
+    assert clara.go("/devices").text.count("Safari on iPhone") == 3  # Name, and its two buttons.
+
+
+def test_not_me_ends_all_that_a_device_has(town: Town) -> None:
+    """Its sessions and its persistent login; then the password is to be changed."""
+    clara, thief = town.customer("clara"), town.browser(SAFARI)
+    thief.sign_in(stay="yes")
+    clara.go("/devices")
+    page = clara.submit(r"/devices/[0-9a-f]+/not-me")
+    assert clara.location == "/password"
+    assert "Whoever used it knew your password" in page.text
+    close(thief)
+    assert "Sign in" in thief.go("/account").text
+    assert "Nowhere else" in clara.go("/devices").text
+    assert "You said that a device was not yours" in clara.go("/activity").text
+
+
+def test_an_own_device_is_known_over_sign_outs(town: Town) -> None:
+    """By its cookie: nobody is told of a new device who has none."""
+    clara = town.customer("clara")
+    clara.submit("/sign-out")
+    town.clock.advance(timedelta(hours=1))
+    clara.sign_in()
+    other = town.browser(SAFARI)
+    other.sign_in()
+    kept = [name for name in clara.cookies if name.startswith("device-")]
+    assert kept and all(clara.cookies[each] != other.cookies[each] for each in kept)
 
 
 def test_signing_out_makes_the_cookie_worthless(town: Town) -> None:
     """Not only in the browser: the session has ended where it is kept."""
     clara = town.customer("clara")
-    kept = dict(clara.cookies)
+    kept = {name: value for name, value in clara.cookies.items() if "device" not in name}
     page = clara.submit("/sign-out")
     assert "You are signed out" in page.text
     assert not set(kept) & set(clara.cookies)
@@ -669,6 +695,19 @@ def test_the_program_runs_and_ends_quietly(tmp_path: Path) -> None:
         cookie = "; ".join(f"{each.name}={each.value}" for each in jar)
         request = urllib.request.Request(f"{second}/account", headers={"Cookie": cookie})
         assert "Alice Marlowe" in urllib.request.urlopen(request).read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_address_that_is_printed_opens_the_bank(tmp_path: Path, host: str) -> None:
+    """Also where the host is an IPv6 address, which a URL puts into brackets."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, 0), family=family).close()
+    except OSError:
+        pytest.skip("allowed: this machine has no IPv6")
+    with running(tmp_path, "--host", host) as (_, address, _notice):
+        assert "Tern" in urllib.request.urlopen(address).read().decode()
 
 
 def _told(tmp_path: Path, *arguments: str) -> str:

@@ -402,6 +402,46 @@ def test_a_passkeys_answer_counts_once_and_for_its_page(town: Town) -> None:
     assert phone.status == 403
 
 
+def test_nothing_proved_confirms_nothing(town: Town) -> None:
+    """Where only the passkey would do, a form without it is told so."""
+    clara = town.customer("clara")
+    add_passkey(clara)
+    town.clock.advance(timedelta(minutes=6))
+    page = clara.go("/settings/email")
+    assert "password" not in page.ids
+    assert "Your passkey is needed" in clara.submit("/confirm").text
+    clara.go("/settings/email")
+    assert clara.location.startswith("/confirm")
+
+
+def test_an_answer_for_a_transfer_opens_no_settings(town: Town) -> None:
+    """A challenge is for the page that it stands on: here the browser signs for the other."""
+    town.customer("bob")
+    clara = town.customer("clara")
+    make_rich(town, "clara")
+    key = add_passkey(clara)
+    clara.go("/move")
+    page = clara.submit("/move", to="bob", amount="1200")
+    answer = key.get(options_of(clara, page.html))
+    clara.go("/confirm")
+    assert "did not show" in clara.submit("/confirm", credential=answer).text
+
+
+def test_an_answer_comes_within_five_minutes(town: Town) -> None:
+    """Also where the sign-in that it belongs to may take ten."""
+    clara = town.customer("clara")
+    key = add_passkey(clara)
+    phone = town.browser(SAFARI)
+    page = phone.sign_in()
+    form, answer = dict(page.form("/second")), key.get(options_of(phone, page.html))
+    form.pop("")
+    town.clock.advance(timedelta(minutes=4))
+    phone.go("/move")  # Not signed in: the pending session goes on.
+    town.clock.advance(timedelta(minutes=1))
+    assert "did not show" in phone.post("/second", {**form, "credential": answer}).text
+    assert phone.status == 422
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

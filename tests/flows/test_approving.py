@@ -290,6 +290,24 @@ def test_an_approval_waits_for_five_minutes() -> None:
     assert desk.heard == ["too_old"]
 
 
+def test_the_newest_ten_wait() -> None:
+    """A script that asks in a loop does not fill the store; another session's are not touched."""
+    desk = Desk()
+    phone = Desk(World(store=desk.world.store, seed="phone"))
+    kept = phone.ask()
+    asked: list[Approval] = []
+    for each in range(1, 13):
+        desk.world.clock.advance(1)
+        asked.append(desk.ask({"cents": each}))
+    for old in asked[:2]:
+        with pytest.raises(ApprovalRefused):
+            desk.show(old.approval_id)
+    assert desk.heard == ["ended", "ended"]
+    for young in asked[2:]:
+        assert desk.show(young.approval_id).details == young.details
+    assert phone.show(kept.approval_id).details == RENT
+
+
 def test_its_lifetime_is_the_policys() -> None:
     """Longer for a bank whose customers call it first; never longer than the session."""
     desk = Desk(World(policy=SessionPolicy(approval_lifetime=timedelta(hours=12))))
@@ -369,6 +387,16 @@ def test_what_counts_for_an_approval(
     else:
         with pytest.raises(StepUpRequired):
             desk.use(approval.approval_id)
+
+
+def test_what_was_proved_before_the_window_was_closed_counts_no_more() -> None:
+    """Whoever said that they were done is asked for all of it (P25)."""
+    desk = Desk()
+    desk.world.clock.advance(1)
+    desk.take(desk.world.get(desk.jar, flows.end_privilege, method="POST"))
+    approval = desk.ask(acr="aal2", max_age=5 * MINUTE)
+    assert not desk.approve(approval.approval_id, "otp").is_approved
+    assert desk.approve(approval.approval_id, "pwd").is_approved
 
 
 def test_factors_may_be_proved_one_after_the_other() -> None:

@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from strongroom.core.credentials import HANDING_OUT, NEVER, Verdict
 from strongroom.core.events import TokenReuse, TwoPlaces
-from strongroom.core.ops import Flow, Op
+from strongroom.core.ops import Flow, GiveWay, Op
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason
 from strongroom.core.visit import Visit
@@ -153,8 +153,11 @@ class Browser:
 
     def operate(self, flight: Flight) -> None:
         """One op of the request."""
-        assert flight.op is not None
-        flight.op = flight.flow.send(getattr(self.world.store, flight.op.verb)(flight.op))
+        op = flight.op
+        assert op is not None
+        # Whoever waits in line finds out what happened meanwhile by a read of its own.
+        waits = isinstance(op, GiveWay)
+        flight.op = flight.flow.send(waits or getattr(self.world.store, op.verb)(op))
 
     def arrive(self, flight: Flight) -> None:
         """The response reaches the jar; the disk follows later."""

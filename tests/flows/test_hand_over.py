@@ -14,6 +14,7 @@ from strongroom.core.flows import handing
 from strongroom.core.ops import AtLimit, End, Flow, Insert
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason
+from strongroom.core.stepup import Requirement
 from strongroom.core.tokens import Purpose, TokenRefusal, parse
 from strongroom.core.visit import Visit
 from strongroom.testing import Fates, interleavings
@@ -312,3 +313,31 @@ def test_signing_in_by_code_over_another_session() -> None:
     assert world.who(reply.cookie) == "alice"
     assert world.data(reply.cookie) == {}
     assert world.who(bob) is None
+
+
+@pytest.mark.parametrize("what", ["closed", "doubted"])
+def test_a_linked_session_is_no_fresher_and_no_surer(what: str) -> None:
+    """Neither a closed window opens by it, nor does a doubt go away (P25)."""
+    world = World()
+    signed_in(world)
+    world.clock.advance(1)
+    if what == "closed":
+        world.jars["alice"] = str(
+            world.get(world.jars["alice"], flows.end_privilege, method="POST").cookie
+        )
+    codes: list[str] = []
+
+    def handing_over(visit: Visit) -> Flow[None]:
+        visit.lowered = what == "doubted"
+        codes.append((yield from flows.hand_over(visit)))
+
+    world.get(world.jars["alice"], handing_over, method="POST")
+    answers: list[Any] = []
+
+    def judging(visit: Visit) -> Flow[None]:
+        answers.append(flows.judge_step_up(visit, Requirement(max_age=5 * MINUTE)))
+        yield from ()
+
+    opened = world.get(None, lambda visit: flows.accept_hand_over(visit, codes[0]), method="POST")
+    world.get(opened.cookie, judging)
+    assert [each.reason for each in answers] == [{"closed": "too_old", "doubted": "doubtful"}[what]]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from strongroom.core import flows
-from strongroom.core.ops import AtLimit, Flow
+from strongroom.core.events import SessionExpired, TokenReuse
+from strongroom.core.ops import AtLimit, Flow, Touch
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.record import EndReason
 from strongroom.testing import Fates, interleavings
@@ -22,12 +23,16 @@ from tests.flows.scenes import (
     touch_due,
 )
 from tests.flows.test_ended_is_terminal import check_ended
+from tests.flows.test_failed_responses import check_nobody_half_in
 from tests.flows.test_limits import check_limit
 from tests.flows.test_saving import check_all_kept
 from tests.flows.test_sign_in_order import check_order, check_reset, completing, resetting
+from tests.flows.test_table_d import confirmed_successor
 from tests.support.flows import (
     ENDERS,
+    GRACE,
     MINUTE,
+    SECOND,
     Action,
     Log,
     PreparedFile,
@@ -36,13 +41,17 @@ from tests.support.flows import (
     World,
     authenticating,
     elevating,
+    nothing,
     renewing,
     replies,
     saving,
     scenario,
     signing_in,
+    signing_out,
     writing,
 )
+
+IDLE = 30 * MINUTE
 
 Files = Callable[..., PreparedFile]
 
@@ -184,3 +193,93 @@ def test_of_two_elevations_one_wins(files: Files) -> None:
         for name in ("one", "two")
     }
     assert interleavings(scenario(files(signed_in), meeting, check), prune=True) > 3
+
+
+@pytest.mark.slow
+def test_the_later_of_two_touches_stays(files: Files) -> None:
+    """P9: whichever write is last."""
+
+    def check(world: World, fates: Fates, log: Log) -> None:
+        moments = [op.seen_at for _, op, _ in log.entries if isinstance(op, Touch)]
+        assert world.record(world.jars["alice"]).header.last_seen == max(moments)
+
+    meeting = {
+        name: lambda world: world.request(world.jars["alice"], nothing) for name in ("one", "two")
+    }
+    make = scenario(files(touch_due), meeting, check)
+    assert interleavings(make, explore_with_time=(SECOND,), cap=2_000) > 20
+
+
+@pytest.mark.slow
+def test_an_expiry_and_a_touch_that_meet_never_revive(files: Files) -> None:
+    """P9, E6."""
+
+    def stage(world: World) -> None:
+        signed_in(world)
+        world.clock.advance(IDLE - SECOND)
+
+    def check(world: World, fates: Fates, log: Log) -> None:
+        if replies(fates)["late"].saw(SessionExpired):
+            assert world.record(world.jars["alice"]).header.end_reason is EndReason.IDLE
+            assert world.who(world.jars["alice"]) is None
+
+    meeting = {
+        name: lambda world: world.request(world.jars["alice"], nothing)
+        for name in ("early", "late")
+    }
+    make = scenario(files(stage), meeting, check)
+    assert interleavings(make, explore_with_time=(2 * SECOND,), cap=2_000) > 20
+
+
+@pytest.mark.parametrize("owner", ["look", "save", "sign out"])
+def test_a_thief_and_the_owner_meet(files: Files, owner: str) -> None:
+    """P12: in every order the session is over, for both, and nobody gets a cookie of it."""
+
+    def stage(world: World) -> None:
+        confirmed_successor(world)
+        world.clock.advance(GRACE)
+
+    def check(world: World, fates: Fates, log: Log) -> None:
+        check_no_late_cookie(world, fates, log)
+        thief = replies(fates)["thief"]
+        assert not thief.cookie
+        assert thief.saw(TokenReuse) or owner == "sign out"
+        for jar in ("alice", "successor"):
+            assert world.who(world.jars[jar]) is None
+
+    does = {"look": nothing, "save": saving(a=1), "sign out": signing_out}[owner]
+    meeting = {
+        "thief": lambda world: world.request(world.jars["alice"], nothing),
+        "owner": lambda world: world.request(world.jars["successor"], does, method="POST"),
+    }
+    assert interleavings(scenario(files(stage), meeting, check), prune=True) > 1
+
+
+@pytest.mark.parametrize("other", ["renew", "elevate", "look"])
+def test_a_sign_out_and_another_request_meet(files: Files, other: str) -> None:
+    """P13, P14: whoever was told to be signed out is, and only that answer clears the cookie."""
+
+    def check(world: World, fates: Fates, log: Log) -> None:
+        check_no_late_cookie(world, fates, log)
+        assert world.over(world.jars["alice"]) is EndReason.LOGOUT
+        assert replies(fates)["leave"].cookie == ""
+        assert replies(fates)["other"].cookie != ""
+
+    what = WORKS[other]
+    meeting = {
+        "leave": lambda world: world.request(world.jars["alice"], signing_out, method="POST"),
+        "other": lambda world: world.request(world.jars["alice"], what.action, method=what.method),
+    }
+    assert interleavings(scenario(files(what.stage), meeting, check), prune=True) > 1
+
+
+@pytest.mark.parametrize("stage", [anonymous, signed_in, pending])
+def test_a_sign_in_whose_store_fails_is_undone(files: Files, stage: Stage) -> None:
+    """P14, with a fault at any op."""
+    meeting = {
+        "sign in": lambda world: world.request(
+            *world.jars.values(), signing_in("alice", "otp"), method="POST"
+        )
+    }
+    make = scenario(files(stage), meeting, check_nobody_half_in)
+    assert interleavings(make, with_faults=True) > 7

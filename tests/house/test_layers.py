@@ -107,7 +107,9 @@ LAYERS = (
     Layer("integrations"),
     Layer("integrations.body", ours=INTEGRATION),
     Layer(
-        "integrations.old_cookies", ours=("core.adoption", "core.data"), theirs=("itsdangerous",)
+        "integrations.old_cookies",
+        ours=("core.adoption", "core.data"),
+        theirs=("flask", "itsdangerous"),
     ),
     Layer("integrations.watching", ours=INTEGRATION),
     Layer("integrations.asgi", ours=(*INTEGRATION, "integrations.body", "integrations.watching")),
@@ -383,5 +385,6 @@ def test_importing_strongroom_loads_nothing_heavy() -> None:
     heavy = {
         *("cryptography", "msgspec", "asyncio", "ssl", "sqlite3", "redis", "psycopg", "httpx"),
         *("starlette", "fastapi", "pydantic", "litestar", "flask", "django", "jinja2", "anyio"),
+        *("quart", "aiohttp", "werkzeug", "click", "itsdangerous"),
     }
     assert not loaded & heavy, "import these inside the functions that need them"

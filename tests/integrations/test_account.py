@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
+from functools import partial
+from typing import Any
 
-from strongroom import AtLimit, SessionPolicy, TrustedProxies
+import pytest
+from anyio import from_thread
+
+from strongroom import AtLimit, ConfigurationError, SessionPolicy, TrustedProxies
 from strongroom.core.events import (
     AccountDisabled,
     CredentialsChanged,
@@ -94,6 +99,64 @@ async def test_changing_a_credential_ends_the_others_and_rotates_this_one(site: 
     assert await site.who(phone) is None
     assert await site.who(thief) is None
     assert site.only(CredentialsChanged).ended == 1
+
+
+def changes_by_manager(site: Site) -> None:
+    """Pages as an application has them that keeps passwords in a module of its own."""
+
+    async def changed(of: str, keep: Any) -> int:
+        change = partial(site.manager.credentials_changed, of, keep=keep)
+        if threading.current_thread() is threading.main_thread():
+            return await change()
+        return from_thread.run(change)  # how a plain `def` endpoint calls what has to be awaited
+
+    @site.page("/password")
+    async def password(call):
+        return await changed(call.query["of"], call.session)
+
+    @site.page("/reset")
+    async def reset(call):
+        async with call.session.authenticating("alice"):
+            ended = await changed("alice", call.session)
+            await call.session.sign_in("alice")
+        return ended
+
+
+@pytest.mark.needs("lifespan")
+async def test_the_hook_keeps_the_session_that_it_is_given(site: Site):
+    """The others end, the epoch is new, and the one that is kept has a new token (P26)."""
+    changes_by_manager(site)
+    laptop, phone = await site.signed_in(), await site.signed_in()
+    await laptop.post("/set?cart=book")
+    thief = site.browser()
+    thief.jar.restore(laptop.jar.snapshot())
+    assert (await laptop.post("/password?of=alice")).json == 1
+    assert [await site.who(each) for each in (laptop, phone, thief)] == ["alice", None, None]
+    assert await site.data(laptop) == {"cart": "book"}
+    assert site.only(CredentialsChanged).ended == 1
+
+
+@pytest.mark.needs("lifespan")
+async def test_the_hook_changes_nobody_else_s_session(site: Site):
+    """A session of another account cannot be kept, and nothing at all was changed (P26)."""
+    changes_by_manager(site)
+    alice, mallory = await site.signed_in(), await site.signed_in("mallory")
+    before = mallory.jar.snapshot()
+    response = await mallory.post("/password?of=alice")
+    assert response.status == 500
+    assert isinstance(response.error, ConfigurationError)
+    assert mallory.jar.snapshot() == before
+    assert [await site.who(each) for each in (alice, mallory)] == ["alice", "mallory"]
+    assert site.told(CredentialsChanged) == []
+
+
+@pytest.mark.needs("lifespan")
+async def test_a_password_reset_ends_everything_and_then_signs_in(site: Site):
+    """Nobody was signed in here, and the sign-in that follows counts from the reset (P15, E2)."""
+    changes_by_manager(site)
+    old, here = await site.signed_in(), site.browser()
+    assert (await here.post("/reset")).json == 1
+    assert [await site.who(each) for each in (old, here)] == [None, "alice"]
 
 
 async def test_a_disabled_account_has_nothing_left(site: Site):

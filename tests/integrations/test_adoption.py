@@ -8,17 +8,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
+from flask import Flask
 from itsdangerous import TimestampSigner
+from quart import Quart
 
 from strongroom import AtLimit, ConfigurationError, SessionPolicy
 from strongroom.core.adoption import Adoption, OldSession
 from strongroom.core.events import SessionCreated
 from strongroom.core.record import Kind
+from strongroom.integrations import asgi, flask, quart, wsgi
+from strongroom.integrations.aiohttp import MANAGER, setup
+from strongroom.integrations.litestar import StrongroomPlugin
 from strongroom.integrations.old_cookies import starlette_cookie
 from strongroom.testing.clock import START
 from tests.support.browser import Browser
 from tests.support.jar import Place
-from tests.support.site import HOUR, MakeSite, Reply, Site
+from tests.support.site import HOUR, KEYS, MakeSite, Reply, Site
 
 pytestmark = pytest.mark.anyio
 
@@ -299,3 +305,21 @@ def test_settings_that_would_not_work_are_refused_with_a_sentence():
         adoption(until=NOW + timedelta(days=91)).check(START)
     adoption(until=NOW + timedelta(days=90)).check(START)
     assert Kind.REMEMBERED.is_signed_in
+
+
+def test_every_integration_takes_the_setting():
+    """What stands in docs/moving holds for each of them; Django has it in its settings."""
+    how: dict[str, Any] = {"store": "memory://", "keys": KEYS, "sinks": (), "adopt": adoption()}
+    made: list[Any] = [
+        asgi.SessionMiddleware(None, **how).manager,  # type: ignore[arg-type]
+        wsgi.SessionMiddleware(None, **how).manager,  # type: ignore[arg-type]
+        StrongroomPlugin(**how).manager,
+    ]
+    for framework, extension in ((Flask, flask), (Quart, quart)):
+        app: Any = framework("moved")
+        extension.Strongroom(app, **how)
+        made.append(extension.manager_of(app))
+    served = web.Application()
+    setup(served, **how)
+    made.append(served[MANAGER])
+    assert [each.adoption for each in made] == [how["adopt"]] * len(made)

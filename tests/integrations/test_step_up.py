@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from strongroom import SessionPolicy
+from strongroom.core.challenges import read_challenge
 from strongroom.core.events import SteppedDown, StepUpAsked
 from tests.support.site import MINUTE, MakeSite, Site
 
@@ -117,6 +118,33 @@ async def test_programs_get_what_rfc_9470_says(bank: Site):
     assert response.header("content-type") == "application/problem+json"
     await alice.post("/elevate?amr=otp")
     assert (await alice.fetch("/vault", "POST")).json == "alice"
+
+
+async def test_a_client_of_an_api_asks_its_own_user_for_what_the_api_wants(bank: Site):
+    """RFC 9470 both ways: one session's 401 is read by another application, and met there."""
+    robot, alice = await bank.signed_in("robot"), await bank.signed_in()
+    heard: list[str] = []
+
+    @bank.page("/report")
+    async def report(call):
+        asked = read_challenge(heard)
+        if asked is None:
+            return "the API is content"
+        requirement = asked.requirement(bank.manager.policy.acr)
+        assert requirement is not None
+        call.session.require(requirement)
+        return "asked for here, and met"
+
+    assert (await alice.fetch("/report")).json == "the API is content"
+    told = await robot.fetch("/vault", "POST")
+    heard.append(told.header("www-authenticate") or "")
+    own = await alice.fetch("/report")
+    assert own.status == 401
+    assert own.header("www-authenticate") == heard[0]
+    sent = await alice.goto("/report")
+    assert (sent.status, sent.header("location")) == (303, "/sign-in?next=%2Freport")
+    await alice.post("/elevate?amr=otp")
+    assert (await alice.fetch("/report")).json == "asked for here, and met"
 
 
 async def test_each_factor_has_its_own_age(bank: Site):

@@ -73,7 +73,10 @@ async def test_a_stream_that_ends_by_itself_is_not_touched(site: Site):
     response = await alice.goto("/stream")
     assert response.body == b"data: tick\n\n" * 3
     assert response.error is None
-    await asyncio.sleep(0.05)
+    for _ in range(100):
+        if len(asyncio.all_tasks()) <= before:
+            return
+        await asyncio.sleep(0.02)
     assert len(asyncio.all_tasks()) <= before
 
 

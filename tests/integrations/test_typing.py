@@ -46,6 +46,47 @@ async def page(session: CurrentSession) -> None:
 
 app = Litestar([page], plugins=[StrongroomPlugin(store="memory://", keys="keys")])
 """,
+    "flask": """
+from flask import Flask
+from strongroom.integrations.flask import Strongroom, current_session as session
+
+app = Flask(__name__)
+Strongroom(app, store="memory://", keys="keys")
+
+@app.get("/")
+def page() -> str:
+    BODY
+    return "x"
+""",
+    "django": """
+from django.http import HttpRequest
+from strongroom.integrations.django import session_of
+
+def page(request: HttpRequest) -> None:
+    session = session_of(request)
+    BODY
+""",
+    "aiohttp": """
+from aiohttp import web
+from strongroom.integrations.aiohttp import get_session, setup
+
+async def page(request: web.Request) -> web.Response:
+    session = get_session(request)
+    BODY
+    return web.Response()
+
+app = web.Application()
+setup(app, store="memory://", keys="keys")
+""",
+    "wsgi": """
+from typing import Any
+from strongroom.integrations.wsgi import session_of
+
+def page(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    session = session_of(environ)
+    BODY
+    return []
+""",
     "quart": """
 from quart import Quart
 from strongroom.integrations.quart import Strongroom, current_session as session
@@ -74,8 +115,15 @@ MISTAKES = {
 
 
 def program(framework: str, body: str) -> str:
-    """A user's program: the framework's handler with this body."""
+    """A user's program: the framework's handler with this body; in `def` nothing is awaited."""
+    if "async def" not in HANDLERS[framework]:
+        body = in_plain_def(body)
     return HANDLERS[framework].replace("BODY", body)
+
+
+def in_plain_def(body: str) -> str:
+    """The same without `await`: an action has happened, and has a result."""
+    return re.sub(r"await (session\.\w+\(.*?\))", r"\1.result()", body)
 
 
 def mypy(folder: Path) -> str:
@@ -112,10 +160,11 @@ def test_a_users_program_is_checked(checker, tmp_path: Path) -> None:
         for number, mistake in enumerate(MISTAKES.values()):
             (tmp_path / f"{framework}_wrong{number}.py").write_text(program(framework, mistake))
     told = checker(tmp_path)
-    for framework in HANDLERS:
+    for framework, handler in HANDLERS.items():
         assert f"{framework}_right.py:" not in told, told
         for number, mistake in enumerate(MISTAKES.values()):
             name = f"{framework}_wrong{number}.py"
             lines = program(framework, mistake).splitlines()
-            line = next(n for n, text in enumerate(lines, 1) if mistake in text)
+            wrong = mistake if "async def" in handler else in_plain_def(mistake)
+            line = next(n for n, text in enumerate(lines, 1) if wrong in text)
             assert re.search(rf"{name}:{line}:.*error", told), (mistake, told)

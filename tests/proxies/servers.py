@@ -24,17 +24,11 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "proxies"
 PATIENCE = 20.0
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def configured(name: str, replaced: Mapping[str, str]) -> str:

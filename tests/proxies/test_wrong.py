@@ -23,11 +23,11 @@ from tests.proxies.servers import (
     Certificates,
     Proxy,
     edge_nginx,
-    free_port,
     inner_caddy,
     shop,
     shop_on_socket,
 )
+from tests.support.servers.ports import free_port
 
 Findings = list[dict[str, str]]
 StartApp = Callable[..., int]

@@ -299,9 +299,11 @@ def test_no_application_can_open_what_is_still_being_filled(places: Places, kind
 def test_a_move_that_was_cut_short_goes_on(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever was written when it broke off, the next run writes only the rest."""
     source_url, target_url = places.new("sqlite"), places.new("sqlite")
+    with opened(source_url, to_fill=True) as source:
+        many = [a_record(subject=f"of many {number}") for number in range(700)]
+        source.contents().write(Kept.SESSIONS, {each.session_id: each for each in many}, START)
+        source.contents().hand_over(IDENTITY)
     with moving(source_url, target_url) as (move, source, target):
-        for number in range(700):
-            source.insert(an_insert(a_record(subject=f"of many {number}")))
         there, writes = target.contents(), itertools.count()
         write = there.write
 

@@ -17,7 +17,13 @@ from strongroom.stores.postgres import AsyncPostgresStore, PostgresStore
 from strongroom.stores.urls import open_async_store, open_store
 from strongroom.testing.contract import AsyncStoreContract, StoreContract
 from strongroom.testing.contract.harness import Harness
-from tests.stores.test_valkey_contract import ForLoops, ForThreads, InCluster, Single
+from tests.stores.test_valkey_contract import (
+    ForLoops,
+    ForThreads,
+    InCluster,
+    Single,
+    WithSentinel,
+)
 from tests.support.servers import postgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -104,6 +110,18 @@ class TestNearValkey(NearThreads, Single, ForThreads, StoreContract):
 
 class TestAsyncNearValkey(NearLoops, Single, ForLoops, AsyncStoreContract):
     """One server, for an event loop."""
+
+
+class TestNearSentinel(NearThreads, WithSentinel, ForThreads, StoreContract):
+    """Sentinel, for threads."""
+
+
+class TestAsyncNearSentinel(NearLoops, WithSentinel, ForLoops, AsyncStoreContract):
+    """Sentinel, for an event loop."""
+
+
+class TestNearCluster(NearThreads, InCluster, ForThreads, StoreContract):
+    """A cluster, for threads."""
 
 
 class TestAsyncNearCluster(NearLoops, InCluster, ForLoops, AsyncStoreContract):

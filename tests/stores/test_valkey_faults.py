@@ -51,6 +51,7 @@ from strongroom.testing.records import (
 )
 from tests.support.servers import valkey
 from tests.support.servers.cutting import CuttingProxy
+from tests.support.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -424,7 +425,7 @@ class TestWhoseServerItIs:
     def test_a_node_of_a_cluster_is_no_single_server(self):
         """The sentence says which scheme to write."""
         with (
-            valkey.single(cluster_enabled="yes", cluster_port=valkey.free_port()) as server,
+            valkey.single(cluster_enabled="yes", cluster_port=free_port()) as server,
             pytest.raises(StoreMismatch, match="cluster"),
         ):
             ValkeyStore(settings(server.port)).open(IDENTITY)

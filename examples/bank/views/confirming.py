@@ -60,6 +60,8 @@ async def confirm(
                 proved += await desk.check_password(account, form, password) or ()
             if "code" in fields and not form.errors:
                 proved += await desk.check_second(request, account, form, "", "confirm") or ()
+        if not proved:
+            form.refuse("passkey", "Your passkey is needed for this.")
         if not form.errors:
             await session.elevate(amr=proved)
     if form.errors:

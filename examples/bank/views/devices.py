@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from examples.bank.desk import AtDesk, CurrentAccount, RecentSignIn
 from examples.bank.words import ENDED, FACTORS, counted, tell
+from strongroom.core.flows.devices import DeviceInfo
 from strongroom.integrations.fastapi import CurrentSession
 
 ENDED_SHOWN = 8
@@ -23,11 +24,16 @@ async def devices(desk: AtDesk, session: CurrentSession, account: CurrentAccount
     ended = [each for each in sessions if not each.is_live]
     ended.sort(key=lambda each: each.ended_at or each.last_seen, reverse=True)
     open_now = {each.login_id for each in live}
+    device_of: dict[str, DeviceInfo] = {}
+    for device in await session.devices():
+        device_of |= {each.session_id: device for each in device.sessions}
+        device_of |= {each.login_id: device for each in device.logins}
     return desk.page(
         "devices.html",
         account=account,
         live=live,
         logins=logins,
+        device_of=device_of,
         closed=[each for each in logins.values() if each.login_id not in open_now],
         ended=ended[:ENDED_SHOWN],
         reasons=ENDED,
@@ -50,6 +56,17 @@ async def end_one(desk: AtDesk, session: CurrentSession, session_id: str) -> Res
         return desk.go("/signed-out")
     said = "That device is signed out." if ended else "That device was signed out already."
     return desk.go("/devices", said)
+
+
+@router.post("/devices/{device_id}/not-me", dependencies=[RecentSignIn])
+async def not_me(desk: AtDesk, session: CurrentSession, device_id: str) -> Response:
+    """Everything that the device has ends. Whoever used it knew the password."""
+    if not await session.end_device(device_id):
+        return desk.go("/devices", "That device has nothing any more.")
+    if not session.is_authenticated:
+        return desk.go("/signed-out")
+    said = "Everything on that device is ended. Whoever used it knew your password: change it now."
+    return desk.go("/password", said)
 
 
 @router.get("/activity")

@@ -47,6 +47,7 @@ _JSON_NAMES = (("username", "password"), ("email", "password"))
 MOST_PAGES = 12
 MOST_STEPS = 4
 MOST_SCRIPTS = 6
+MOST_WAYS_OUT = 2
 
 
 @dataclass(slots=True)
@@ -61,6 +62,10 @@ class Plan:
     forms: list[Form] = field(default_factory=list[Form])
     pages: list[str] = field(default_factory=list[str])
     without_sign_out: list[str] = field(default_factory=list[str])
+    public: list[str] = field(default_factory=list[str])
+    """Pages without a way to sign out that are the same for a visitor."""
+    scripted_sign_out: list[str] = field(default_factory=list[str])
+    """Pages on which only a script speaks of signing out, or that only a script draws."""
     websocket: str = ""
     missing: list[str] = field(default_factory=list[str])
     told: list[str] = field(default_factory=list[str])
@@ -184,9 +189,7 @@ class Discovery:
         """The page with the sign-in form: the first one, what it links to, or the usual paths."""
         browser = self.fresh()
         seen: set[str] = set()
-        first = self._read(browser, self.base, seen)
-        if first is None:
-            return None
+        first = self._read(browser, self.base, seen) or Page(self.base)
         links = [each.url for each in first.links if self._leads_in(each)]
         usual = [resolved(self.base, path) for path in _PATHS]
         best = _sign_in_form(first)
@@ -286,7 +289,14 @@ class Discovery:
             plan.sessions_url = page.url if named else ""
         asks = any(_sign_in_form_score(form) > 0 for form in page.forms)
         if not asks and not _shows_sign_out(page):
-            plan.without_sign_out.append(page.url)
+            words = SIGN_OUT_WORDS.search(page.code) or SIGN_OUT_WORDS.search(page.text)
+            drawn = words or not (page.links or page.forms)
+            if drawn:
+                plan.scripted_sign_out.append(page.url)
+            elif self._is_public(page):
+                plan.public.append(page.url)
+            else:
+                plan.without_sign_out.append(page.url)
         plan.forms += [
             form
             for form in page.forms
@@ -294,6 +304,13 @@ class Discovery:
             and not is_sign_out_form(form)
             and _sign_in_form_score(form) < 1
         ]
+
+    def _is_public(self, page: Page) -> bool:
+        """Whether a visitor sees the very same page."""
+        try:
+            return read_page(self.fresh().get(page.url)).text == page.text
+        except Unreachable:
+            return False
 
     def _find_websocket(self, page: Page) -> None:
         """The first WebSocket of this host that a script of the page opens."""
@@ -309,10 +326,18 @@ class Discovery:
 
     def _find_sign_out(self, member: Browser) -> None:
         plan = self.plan
-        if self.target.sign_out is not None:
-            plan.sign_out = Recipe(self.target.sign_out, self.base)
-        else:
-            plan.sign_out = self._discovered_sign_out(member)
+        ways = (
+            iter([Recipe(self.target.sign_out, self.base)])
+            if self.target.sign_out is not None
+            else self._ways_out(member)
+        )
+        first: Recipe | None = None
+        for recipe in ways:
+            first = first or recipe
+            if self.target.sign_out is not None or self._signs_out(recipe):
+                plan.sign_out = recipe
+                break
+        plan.sign_out = plan.sign_out or first
         if plan.sign_out is None:
             plan.missing.append(
                 "No way to sign out was found on the signed-in pages; name it: [sign_out]."
@@ -320,29 +345,52 @@ class Discovery:
         else:
             plan.told.append(f"sign-out: {plan.sign_out.where}")
 
-    def _discovered_sign_out(self, member: Browser) -> Recipe | None:
-        links: list[Link] = []
+    def _signs_out(self, recipe: Recipe) -> bool:
+        """Whether it ends a sign-in that was made for this alone."""
+        account, proof, sign_in = self.target.user, self.plan.proof, self.plan.sign_in
+        if account is None or proof is None or sign_in is None:
+            return False
+        browser = self.fresh()
+        try:
+            perform_sign_in(sign_in, browser, account)
+            if not proof.judge(browser.get(proof.url)):
+                return False
+            confirm_sign_out(browser, recipe.draft(browser, account).send(browser))
+            return proof.judge(browser.get(proof.url)) is False
+        except (Lost, Unreachable):
+            return False
+
+    def _ways_out(self, member: Browser) -> Iterator[Recipe]:
+        """What may sign out, the likeliest first: a form, a link, what scripts name, the usual."""
+        links: dict[str, str] = {}
         code = ""
         for url in self.plan.pages[:6] or [self.base]:
             page = read_page(member.get(url))
             for form in page.forms:
                 if is_sign_out_form(form):
-                    return Recipe(Call(name="sign_out"), self.base, form)
-            links += [each for each in page.links if _is_sign_out(each)]
+                    yield Recipe(Call(name="sign_out"), self.base, form)
+                    break
+            links = {each.url: page.url for each in page.links if _is_sign_out(each)} | links
             code += page.code
-        for link in links:
-            if origin_of(link.url) == origin_of(self.base):
-                return Recipe(Call(name="sign_out", url=link.url, method="GET"), self.base)
-        paths = [path for path in _QUOTED.findall(code) if _GONE.search(path)]
-        for path in paths[:2]:
-            return Recipe(Call(name="sign_out", url=path, method="POST"), self.base)
-        return self._guessed_sign_out()
-
-    def _guessed_sign_out(self) -> Recipe | None:
+        here = [url for url in links if origin_of(url) == origin_of(self.base)][:MOST_WAYS_OUT]
+        for url in here:
+            call = Call(name="sign_out", url=url, method="GET", page=links[url])
+            yield Recipe(call, self.base)
+        paths = [path for path in _QUOTED.findall(code) if SIGN_OUT_WORDS.search(path)]
+        for path in [*here, *dict.fromkeys(paths)][: 2 * MOST_WAYS_OUT]:
+            call = Call(name="sign_out", url=path, method="POST", page=links.get(path, ""))
+            yield Recipe(call, self.base)
         for path in ("/logout", "/api/logout", "/api/auth/logout", "/sign-out", "/auth/logout"):
             if self._takes_posts(path):
-                return Recipe(Call(name="sign_out", url=path, method="POST"), self.base)
-        return None
+                yield Recipe(Call(name="sign_out", url=path, method="POST"), self.base)
+
+
+def confirm_sign_out(browser: Browser, reply: Reply) -> Reply:
+    """Some sites answer a sign-out link with a page that asks once more."""
+    for form in read_page(reply).forms:
+        if is_sign_out_form(form) and reply.request.method == "GET":
+            return fill(form, {}).send(browser)
+    return reply
 
 
 def _multi(recipe: Recipe) -> str:
@@ -380,7 +428,7 @@ def _is_sign_out(link: Link) -> bool:
     path = urlsplit(link.url).path.rstrip("/").rpartition("/")[2]
     return bool(SIGN_OUT_WORDS.search(path.replace(".php", "")) or (
         SIGN_OUT_WORDS.search(link.words) and not _about_others(link.words)
-    )) or "logout" in (urlsplit(link.url).query or "")  # fmt: skip
+    )) or bool(SIGN_OUT_WORDS.search(urlsplit(link.url).query))  # fmt: skip
 
 
 def _sign_in_form_score(form: Form) -> int:

@@ -19,7 +19,11 @@ MOST_READ = 300_000
 MOST_LINKS = 2000
 """Links of a page; to make each absolute takes time."""
 
+MANY = "select-multiple"
+"""The kind of a list of which several may be chosen. It is sent only as what is chosen."""
 _FIELD_TAGS = ("input", "select", "textarea", "button")
+_VARY = ("hidden", "submit", "checkbox", "radio")
+"""Kinds of fields that one form has on one visit and not on the next."""
 _SILENT = ("script", "style", "template", "noscript")
 
 
@@ -65,8 +69,8 @@ class Form:
 
     def is_like(self, other: Form) -> bool:
         """Whether this is the same form, found on a later visit."""
-        names = {each.name for each in self.fields if each.kind not in ("hidden", "submit")}
-        others = {each.name for each in other.fields if each.kind not in ("hidden", "submit")}
+        names = {each.name for each in self.fields if each.kind not in _VARY}
+        others = {each.name for each in other.fields if each.kind not in _VARY}
         same = urlsplit(self.action).path == urlsplit(other.action).path
         return same and self.method == other.method and names == others
 
@@ -124,6 +128,7 @@ class _Parser(HTMLParser):
         self._silent = ""
         self._area: tuple[Field, list[str]] | None = None
         self._loose: list[Field] = []
+        self._chosen = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = {name: value or "" for name, value in reversed(attrs)}
@@ -131,6 +136,8 @@ class _Parser(HTMLParser):
             self._silent = tag
         if tag == "script" and said.get("src"):
             self.page.scripts.append(self._absolute(said["src"]))
+        elif tag == "script" and said.get("id"):
+            self._code.append(f"{said['id']} = ")  # data that stands in a script of this name
         elif tag == "base" and said.get("href"):
             self._base = self._absolute(said["href"])
         elif tag == "meta" and said.get("name"):
@@ -144,8 +151,8 @@ class _Parser(HTMLParser):
             self._open_form(said)
         elif tag in _FIELD_TAGS:
             self._add_field(tag, said)
-        elif tag == "option" and "selected" in said and self._fields:
-            self._select(said.get("value", ""))
+        elif tag == "option" and self._fields:
+            self._option(said.get("value", ""), selected="selected" in said)
 
     def handle_endtag(self, tag: str) -> None:
         if tag == self._silent:
@@ -190,7 +197,7 @@ class _Parser(HTMLParser):
             self._fields = self._loose
             self._close_form()
         self.page.text = _joined(self._text)
-        self.page.code = "\n".join(self._code)
+        self.page.code = "\n".join(self._code).replace(" = \n", " = ")
 
     def _refresh(self, content: str) -> None:
         found = re.search(r"url\s*=\s*['\"]?([^'\"]+)", content, re.IGNORECASE)
@@ -221,6 +228,10 @@ class _Parser(HTMLParser):
     def _add_field(self, tag: str, said: dict[str, str]) -> None:
         kind = said.get("type", "submit" if tag == "button" else "text").lower()
         kind = tag if tag in ("select", "textarea") else kind
+        if tag == "select" and "multiple" in said:
+            kind = MANY
+        if "disabled" in said:
+            return
         value = said.get("value", "")
         if kind in ("checkbox", "radio"):
             if "checked" not in said:
@@ -234,6 +245,7 @@ class _Parser(HTMLParser):
             autocomplete=said.get("autocomplete", "").lower(),
             required="required" in said,
         )
+        self._chosen = False
         if kind == "textarea":
             self._area = (made, [])
         else:
@@ -245,9 +257,14 @@ class _Parser(HTMLParser):
         elif made.name:
             self._loose.append(made)
 
-    def _select(self, value: str) -> None:
-        if self._fields[-1].kind == "select":
-            self._fields[-1] = replace(self._fields[-1], value=value)
+    def _option(self, value: str, *, selected: bool) -> None:
+        """What a browser sends of a select: the first option, else each that is selected."""
+        last = self._fields[-1]
+        if last.kind == MANY and selected:
+            self._fields.insert(-1, replace(last, kind="select", value=value))
+        elif last.kind == "select" and (selected or not self._chosen):
+            self._fields[-1] = replace(last, value=value)
+            self._chosen = True
 
     def _absolute(self, url: str) -> str:
         try:

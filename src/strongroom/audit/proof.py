@@ -37,6 +37,8 @@ class Proof:
     member: Shape
     visitor: Shape
     marker: str = ""
+    also: str = ""
+    """A second text that only a signed-in person sees: a change may replace the name shown."""
 
     def judge(self, reply: Reply) -> bool | None:
         """Whether this reply is what a signed-in person sees; None if it is like neither."""
@@ -50,7 +52,9 @@ class Proof:
         return False if self._is_refusal(shape) else None
 
     def _by_marker(self, reply: Reply, shape: Shape) -> bool | None:
-        if shape == self.member and self.marker.lower() in reply.text.lower():
+        text = reply.text.lower()
+        shown = any(each and each.lower() in text for each in (self.marker, self.also))
+        if shape == self.member and shown:
             return True
         if self._is_refusal(shape) or shape == self.member:
             return False
@@ -86,9 +90,10 @@ def make_proof(url: str, member: Reply, visitor: Reply, marker: str, user: str) 
         if marker.lower() not in seen or (shapes[0] == shapes[1] and marker.lower() in unseen):
             return None
         return Proof(url, *shapes, marker)
-    if len(user) >= 2 and user.lower() in seen and user.lower() not in unseen:
-        return Proof(url, *shapes, user)
     sign_out = SIGN_OUT_WORDS.search(member.text)
-    if sign_out and not SIGN_OUT_WORDS.search(visitor.text):
-        return Proof(url, *shapes, sign_out[0])
+    way_out = sign_out[0] if sign_out and not SIGN_OUT_WORDS.search(visitor.text) else ""
+    if len(user) >= 2 and user.lower() in seen and user.lower() not in unseen:
+        return Proof(url, *shapes, user, way_out)
+    if way_out:
+        return Proof(url, *shapes, way_out)
     return Proof(url, *shapes) if shapes[0] != shapes[1] else None

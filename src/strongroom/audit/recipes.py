@@ -12,15 +12,15 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .browser import ITSELF, Browser, Fields, Initiator, resolved
-from .pages import Form, Page, read_page
+from .pages import MANY, Form, Page, read_page
 from .target import Account, Call
 from .wire import Reply
 
 TOKEN_NAME = re.compile(
-    r"csrf|xsrf|_token$|^token$|authenticity|__requestverification|_wpnonce|form_key|formkey|"
+    r"csrf|xsrf|_token$|^sectok$|^token$|authenticity|__requestverification|_wpnonce|form_key|formkey|"
     r"antiforgery|nonce|@csrf|login_ticket|^sesskey$|^lt$",
     re.IGNORECASE,
 )
@@ -32,6 +32,10 @@ _COOKIE_HEADERS = {
     "csrf-token": "X-CSRF-Token",
     "_csrf": "X-CSRF-Token",
 }
+_TOKEN_IN_CODE = re.compile(
+    r"""(?:csrf|xsrf)[\w-]{0,20}["'\]]{0,2}\s*[:=]\s*["']([\w+/=.:-]{16,300})["']""", re.IGNORECASE
+)
+_UNSENT = ("submit", "image", "reset", "button", "file", MANY)
 _TOKEN_METAS = ("csrf-token", "csrf_token", "_csrf", "xsrf-token", "csrf")
 
 
@@ -119,7 +123,10 @@ class Recipe:
         """Method and URL, for a person."""
         if self.form is not None:
             return f"{self.form.method} {self.form.action}"
-        return f"{self.call.method or 'POST'} {resolved(self.base, self.call.url)}"
+        url = resolved(self.base, self.call.url)
+        for token in _tokens_in(url):
+            url = url.replace(token, "...")
+        return f"{self.call.method or 'POST'} {url}"
 
     def draft(self, browser: Browser, account: Account | None, **values: str) -> Draft:
         """The request, filled in, with tokens that were fetched just now.
@@ -144,12 +151,17 @@ class Recipe:
         return replace(self._from_call(page, known, browser), nonce=nonce)
 
     @property
+    def _is_link(self) -> bool:
+        """Whether it is followed, not sent: a GET without fields."""
+        return self.form is None and self.call.method.upper() == "GET" and not self.call.fields
+
+    @property
     def form_page(self) -> str:
         """Where the form is."""
         return self.form.page if self.form is not None else self.base
 
     def _from_form(self, page: Page, known: dict[str, str], browser: Browser) -> Draft:
-        form = self._find(page)
+        form = None if self._is_link else self._find(page)
         if form is None:
             if self.call.url:
                 return self._from_call(page, known, browser)
@@ -188,16 +200,37 @@ class Recipe:
             in_headers = {name}
         browser.network.secrets.add(token)
         json = None if self.call.json is None else _filled_json(self.call.json, known)
+        if page is not None and self._is_link:
+            url = _same_link(page, url)
+            browser.network.secrets.add(*_tokens_in(url))
         return Draft(
             method=method,
             url=filled(url, known),
             page=page.url if page else "",
-            fields=None if json is not None else fields,
+            fields=None if json is not None or (method == "GET" and not fields) else fields,
             json=json,
             headers=headers,
             tokens=frozenset(set(uses) | _token_names(fields)),
             token_headers=frozenset(in_headers),
         )
+
+
+def _same_link(page: Page, url: str) -> str:
+    """The link of this page to the same address, which may have a token of this session in it."""
+    wanted = _address(url)
+    return next((each.url for each in page.links if _address(each.url) == wanted), url)
+
+
+def _tokens_in(url: str) -> list[str]:
+    """The values of its query that look like tokens."""
+    return [value for name, value in parse_qsl(urlsplit(url).query) if _is_token(name, value)]
+
+
+def _address(url: str) -> tuple[str, str, set[tuple[str, str]]]:
+    """Host, path and query, without the values that look like tokens."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    return parts.netloc, parts.path, {(k, "" if _is_token(k, v) else v) for k, v in query}
 
 
 def _token_names(fields: Fields) -> set[str]:
@@ -209,9 +242,8 @@ def fill(form: Form, values: Mapping[str, str]) -> Draft:
     fields = [
         (each.name, values.get(each.name, each.value))
         for each in form.fields
-        if each.name and (each.kind not in ("submit", "image", "reset", "button", "file")
-                          or each.name in values)
-    ]  # fmt: skip
+        if each.name and (each.kind not in _UNSENT or each.name in values)
+    ]
     fields += [(name, value) for name, value in values.items() if name not in dict(fields)]
     buttons = [each for each in form.fields if each.kind == "submit" and each.name]
     if buttons and not any(each.name in dict(fields) for each in buttons):
@@ -236,9 +268,9 @@ def _is_token(name: str, value: str) -> bool:
     """Whether a hidden field looks like a token against forgery: by its name, or by its value."""
     if TOKEN_NAME.search(name):
         return len(value) >= 8
-    return len(value) >= 20 and bool(re.fullmatch(r"[A-Za-z0-9+/=_\-.:]+", value)) and (
-        len(set(value)) >= 12
-    )  # fmt: skip
+    if len(value) < 20 or "://" in value or len(set(value)) < 12:
+        return False
+    return bool(re.fullmatch(r"[A-Za-z0-9+/=_\-.:]+", value))
 
 
 def _keep_secret(browser: Browser, draft: Draft) -> None:
@@ -262,6 +294,9 @@ def find_token(page: Page | None, browser: Browser) -> tuple[str, str]:
             for each in form.hidden:
                 if TOKEN_NAME.search(each.name) and len(each.value) >= 8:
                     return "X-CSRF-Token", each.value
+        in_code = _TOKEN_IN_CODE.search(page.code)
+        if in_code:
+            return "X-CSRF-Token", in_code[1]
     return "", ""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .browser import AGENT, Browser, BudgetSpent, Network
-from .discovery import Discovery, Plan, perform_sign_in
+from .discovery import Discovery, Plan, confirm_sign_out, perform_sign_in
 from .jar import Cookie, Jar
 from .proof import Proof
 from .recipes import Lost, Recipe
@@ -286,18 +286,6 @@ class Site:
     def nonce(self) -> str:
         """Something that was never seen before."""
         return secrets.token_hex(4)
-
-
-def confirm_sign_out(browser: Browser, reply: Reply) -> Reply:
-    """Some sites answer a sign-out link with a page that asks once more."""
-    from .discovery import is_sign_out_form
-    from .pages import read_page
-    from .recipes import fill
-
-    for form in read_page(reply).forms:
-        if is_sign_out_form(form) and reply.request.method == "GET":
-            return fill(form, {}).send(browser)
-    return reply
 
 
 def _missing(plan: Plan, otherwise: str) -> str:

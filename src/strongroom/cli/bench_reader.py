@@ -1,8 +1,9 @@
 """One reading process of `strongroom bench revocation`: it looks until it sees a session end.
 
 It is spoken to in lines of JSON: the first says which store, each further one names a session. It
-answers `ready` once it reads the session as live, and then the moment when it saw it ended, on the
-clock that all processes of a machine share.
+answers `ready` once it reads the session as live, and then two moments on the clock that all
+processes of a machine share: when the last read began that still found it live, and when one had
+found it ended. Between the two the process may only have waited for its turn.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def main() -> None:
         _until_live(store, near, session_id)
         muted.muted = bool(settings["cut"])
         _say("ready")
-        _say(_when_ended(store, session_id))
+        _say(_until_ended(store, session_id))
         muted.muted = False
     store.close()
 
@@ -87,11 +88,14 @@ def _until_live(store: Store, near: NearCache | None, session_id: bytes) -> None
     raise StoreUnavailable("The session cannot be read.")
 
 
-def _when_ended(store: Store, session_id: bytes) -> float:
+def _until_ended(store: Store, session_id: bytes) -> tuple[float, float]:
+    let_in = 0.0
     while True:
+        began = time.monotonic()
         found = store.find(Find(session_id))
         if found is None or not found.record.is_live:
-            return time.monotonic()
+            return let_in, time.monotonic()
+        let_in = began
         time.sleep(_PAUSE)
 
 

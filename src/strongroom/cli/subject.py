@@ -61,7 +61,7 @@ COMMANDS = (
     ),
     Command(
         "subject erase",
-        "End everything that one person has, and remove what is kept of them.",
+        "End what one person has, and remove what is kept of them.",
         """Sessions and remembered browsers, live and ended, and the history. What stays is a few
         random bytes under a keyed hash, for 90 days: they keep a sign-in that began before out.""",
         ("strongroom subject erase alice --by 'Support, ticket 123'",),

@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
+from strongroom.core.adoption import Adoption
 from strongroom.core.answers import Answer, answer
 from strongroom.core.csrf_forms import NeedMore, find_form_token
 from strongroom.core.errors import (
@@ -64,11 +65,13 @@ def setup(
     keys: KeySource | None = None,
     policy: SessionPolicy | None = None,
     sinks: Iterable[EventSink] | None = None,
+    adopt: Adoption | None = None,
     manager: AsyncSessionManager | None = None,
 ) -> None:
     """Give every request of the application, and of those mounted in it, a session.
 
-    Call it last, on the outermost application: what it does must enclose everything else.
+    Call it last, on the outermost application: what it does must enclose everything else. `adopt`
+    says how the sessions of another library are taken over: see docs/moving.
 
     Raises:
         ConfigurationError: what is contradictory, unsafe, or would not work, with a sentence.
@@ -79,7 +82,7 @@ def setup(
             why="Two middlewares would each write the session.",
             hint="Call strongroom.integrations.aiohttp.setup(app, ...) once.",
         )
-    serving = _Serving(manager or async_manager(store, keys, policy, sinks))
+    serving = _Serving(manager or async_manager(store, keys, policy, sinks, adopt))
     app[MANAGER] = serving.manager
     app.middlewares.insert(0, serving.middleware())
     app.on_response_prepare.append(_prepare)

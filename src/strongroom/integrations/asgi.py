@@ -14,7 +14,13 @@ from typing import Any
 
 from strongroom.core.adoption import Adoption
 from strongroom.core.answers import Answer, answer
-from strongroom.core.errors import OvertakenError, StoreError, StrongroomError, UsageError
+from strongroom.core.errors import (
+    ConfigurationError,
+    OvertakenError,
+    StoreError,
+    StrongroomError,
+    UsageError,
+)
 from strongroom.core.events import EventSink
 from strongroom.core.exchange import SAFE_METHODS, RequestFacts, ResponseEdits
 from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
@@ -108,6 +114,7 @@ class SessionMiddleware:
         await self.app(scope, receive, sending)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        _refuse_another(scope)
         exchange = self._exchange(scope, receive, send)
         manager = self.manager
         if (
@@ -316,6 +323,21 @@ class Unopened(Session):
         self._exchange.begin_late()
         self._visit, self._runner = self._exchange.visit, self._exchange.runner
         return getattr(self, name)
+
+
+def _refuse_another(scope: Scope) -> None:
+    """A session middleware around ours keeps what it found in a dict, and finds ours in its place.
+
+    Raises:
+        ConfigurationError: there is one.
+    """
+    if isinstance(scope.get("session"), dict):
+        raise ConfigurationError(
+            "Another session middleware runs outside of Strongroom's.",
+            why="Both would write the session, and the other one cannot write ours.",
+            hint="Take the other session middleware out; docs/moving shows how people stay signed "
+            "in.",
+        )
 
 
 async def _refuse_to_start(error: StrongroomError, kind: str, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,10 +20,13 @@ from typing import Any
 from strongroom.core.adoption import Adoption, OldSession
 from strongroom.core.data import is_dict
 
-__all__ = ["Adoption", "OldSession", "old_session", "starlette_cookie"]
+__all__ = ["Adoption", "OldSession", "flask_cookie", "old_session", "starlette_cookie"]
 
 FOURTEEN_DAYS = timedelta(days=14)
 """How long Starlette's SessionMiddleware believes a cookie unless it is told otherwise."""
+
+THIRTY_ONE_DAYS = timedelta(days=31)
+"""How long Flask and Quart believe one: PERMANENT_SESSION_LIFETIME, unless it is set."""
 
 SubjectOf = Callable[[dict[str, Any]], str | None]
 
@@ -44,6 +48,34 @@ def starlette_cookie(
             signed = signer.unsign(value, max_age=int(max_age.total_seconds()))
             data = json.loads(base64.b64decode(signed))
         except (BadSignature, binascii.Error, ValueError):
+            return None
+        return old_session(data, subject)
+
+    return read
+
+
+def flask_cookie(
+    secret_key: str | bytes, *, subject: str | SubjectOf, max_age: timedelta = THIRTY_ONE_DAYS
+) -> Callable[[str], OldSession | None]:
+    """Reads what Flask's and Quart's own cookie sessions signed. Needs one of the two.
+
+    `subject` names the key that holds the user's id, or finds the id in the old data. `max_age` is
+    the old application's PERMANENT_SESSION_LIFETIME.
+    """
+    from flask.json.tag import TaggedJSONSerializer
+    from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+    signer = URLSafeTimedSerializer(
+        secret_key,
+        salt="cookie-session",
+        serializer=TaggedJSONSerializer(),
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha1},
+    )
+
+    def read(value: str) -> OldSession | None:
+        try:
+            data: Any = signer.loads(value, max_age=int(max_age.total_seconds()))
+        except BadSignature:
             return None
         return old_session(data, subject)
 

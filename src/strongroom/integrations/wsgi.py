@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
+from strongroom.core.adoption import Adoption
 from strongroom.core.answers import Answer
 from strongroom.core.errors import ConfigurationError, StrongroomError
 from strongroom.core.events import EventSink
@@ -47,7 +48,8 @@ class SessionMiddleware:
         keys: the path of a key file (`strongroom keys generate`), or a `Keyring`.
         policy: the limits in force; without one, the defaults for https.
         sinks: where events go; without any, JSON lines in the logger `strongroom.events`.
-        manager: a `SessionManager` of your own, instead of store, keys, policy and sinks.
+        adopt: how the sessions of another library are taken over: see docs/moving.
+        manager: a `SessionManager` of your own, instead of all these.
 
     Raises:
         ConfigurationError: what is contradictory, unsafe, or would not work, with a sentence.
@@ -61,10 +63,11 @@ class SessionMiddleware:
         keys: KeySource | None = None,
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
+        adopt: Adoption | None = None,
         manager: SessionManager | None = None,
     ) -> None:
         self.app = app
-        self.manager = manager or sync_manager(store, keys, policy, sinks)
+        self.manager = manager or sync_manager(store, keys, policy, sinks, adopt)
         self.serving = Serving(self.manager)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:

@@ -69,13 +69,14 @@ def home(request: HttpRequest) -> HttpResponse:
 
 def login(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
-        if request.POST["username"] == "alice" and request.POST["password"] == PASSWORD:
-            if FAULT == "no cycle_key":
-                request.session["visited"] = True
-            else:
-                request.session.flush()
-                request.session.cycle_key()
-            request.session["reader"] = 7
+        if request.POST["username"] != "alice" or request.POST["password"] != PASSWORD:
+            return HttpResponse("Wrong", status=403)
+        if FAULT == "no cycle_key":
+            request.session["visited"] = True
+        else:
+            request.session.flush()
+            request.session.cycle_key()
+        request.session["reader"] = 7
         return HttpResponseRedirect("/")
     if FAULT == "no cycle_key":
         request.session["visited"] = True

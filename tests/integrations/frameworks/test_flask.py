@@ -436,6 +436,19 @@ def test_a_recent_sign_in_is_asked_for(shop: Shop) -> None:
     assert browser.get("/danger").text == "done"
 
 
+def test_factors_are_asked_for_by_name(shop: Shop) -> None:
+    """Each with an age of its own (P25)."""
+
+    @shop.app.get("/key")
+    @require_recent_sign_in(amr={"otp": timedelta(minutes=1)})
+    def key() -> Any:
+        return "done"
+
+    browser = shop.signed_in()
+    told = browser.get("/key", headers={"accept": "application/json"})
+    assert (told.status, told.json["amr_max_age"]) == (401, {"otp": 60})
+
+
 def test_another_site_cannot_post_here(shop: Shop) -> None:
     """It is refused before any function of the application runs, whenever that was added (P19)."""
     ran: list[str] = []

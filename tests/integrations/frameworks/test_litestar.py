@@ -135,7 +135,11 @@ async def test_guards_ask_for_what_a_route_needs(manager: AsyncSessionManager):
     async def transfer() -> str:
         return "sent"
 
-    browser = browsing(manager, account, transfer)
+    @get("/key", guards=[requires_recent_sign_in(amr={"otp": timedelta(minutes=1)})])
+    async def key() -> str:
+        return "done"
+
+    browser = browsing(manager, account, transfer, key)
     for path in ("/account", "/transfer"):
         response = await browser.goto(path)
         assert response.header("location") == f"/sign-in?next=%2F{path[1:]}"
@@ -146,6 +150,7 @@ async def test_guards_ask_for_what_a_route_needs(manager: AsyncSessionManager):
     manager.clock.advance(301_000)  # type: ignore[attr-defined]
     response = await browser.fetch("/transfer")
     assert (response.status, response.json["reason"]) == (401, "too_old")
+    assert (await browser.fetch("/key")).json["amr_max_age"] == {"otp": 60}
 
 
 async def test_a_sync_handler_in_a_thread_needs_no_await(manager: AsyncSessionManager):

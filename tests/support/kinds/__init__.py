@@ -2,7 +2,8 @@
 
 A kind is a module in this folder with one function, `build(site)`, which makes an application of
 the site's pages (`site.pages`, by path) and sockets (`site.sockets`), and returns it as an ASGI
-callable; `transports` has the ways to make one of something else. To add a kind: write the module,
+callable; `transports` has the ways to make one of something else, and `native(site)` then returns
+what a real server gets (tests/support/served.py). To add a kind: write the module,
 and add its row here. A synchronous framework gets `site.sync_manager` and runs pages `in_thread`.
 
 A scenario that needs more than a request and its response says so, `@pytest.mark.needs("push")`,
@@ -50,8 +51,15 @@ class Kind:
 
     def build(self, site: Site) -> Any:
         """The application, as an ASGI callable. Its framework is imported only now."""
-        module = import_module(f"tests.support.kinds.{self.name.replace('-', '_')}")
-        return module.build(site)
+        return self._module().build(site)
+
+    def native(self, site: Site) -> Any:
+        """The application, as its own kind of server gets it."""
+        module = self._module()
+        return getattr(module, "native", module.build)(site)
+
+    def _module(self) -> Any:
+        return import_module(f"tests.support.kinds.{self.name.replace('-', '_')}")
 
 
 _WSGI = MappingProxyType(

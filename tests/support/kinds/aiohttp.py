@@ -18,7 +18,12 @@ _SIZES: dict[str, Any] = {"max_line_size": 1 << 21, "max_field_size": 1 << 21, "
 
 
 def build(site: Site) -> Any:
-    """The application."""
+    """The application, as ASGI."""
+    return _Served(native(site))
+
+
+def native(site: Site) -> web.Application:
+    """The application, as aiohttp serves it."""
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         path = "/" + request.match_info["path"]
@@ -33,7 +38,7 @@ def build(site: Site) -> Any:
     for method in METHODS:
         app.router.add_route(method, "/{path:.*}", endpoint)
     setup(app, manager=site.manager)
-    return _Served(app)
+    return app
 
 
 async def _answer(request: web.Request, reply: Reply) -> web.StreamResponse:

@@ -31,14 +31,24 @@ async def page(request: Any, path: str) -> Any:
 
 def build(site: Site) -> Any:
     """The application."""
+    served = native(site)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        errors = errors_of_this_request()
+        await served(scope, receive, send)
+        if errors:
+            raise errors[0]  # As other frameworks do, once their page for 500 is sent.
+
+    return app
+
+
+def native(site: Site) -> Any:
+    """The application, as a server gets it."""
     with served_by(site):
         handler = ASGIHandler()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         present_site.set(site)
-        errors = errors_of_this_request()
         await handler({**scope, "root_path": scope.get("root_path", "")}, receive, send)
-        if errors:
-            raise errors[0]  # As other frameworks do, once their page for 500 is sent.
 
     return app

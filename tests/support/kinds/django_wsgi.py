@@ -60,13 +60,23 @@ def _then_raise(parts: Any, errors: list[BaseException]) -> Iterator[bytes]:
 
 
 def build(site: Site) -> Any:
-    """The application."""
+    """The application, as ASGI."""
+    served = native(site)
+
+    def app(environ: Any, start_response: Any) -> Any:
+        errors = errors_of_this_request()
+        return _then_raise(served(environ, start_response), errors)
+
+    return wsgi_as_asgi(app)
+
+
+def native(site: Site) -> Any:
+    """The application, as a WSGI server gets it."""
     with served_by(site):
         handler = WSGIHandler()
 
     def app(environ: Any, start_response: Any) -> Any:
         present_site.set(site)
-        errors = errors_of_this_request()
-        return _then_raise(handler(environ, start_response), errors)
+        return handler(environ, start_response)
 
-    return wsgi_as_asgi(app)
+    return app

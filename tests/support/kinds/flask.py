@@ -16,12 +16,18 @@ from .wsgi import parts_of, quiet
 
 
 def build(site: Site) -> Any:
-    """The application."""
-    app = Flask("site", static_folder=None)
+    """The application, as ASGI."""
+    app = native(site)
     # So that an error reaches the server, as it does from every other kind.
     app.config["PROPAGATE_EXCEPTIONS"] = True
-    Strongroom(app, manager=site.sync_manager)
     quiet(app.extensions["strongroom"].serving)
+    return wsgi_as_asgi(app)
+
+
+def native(site: Site) -> Flask:
+    """The application, as a WSGI server gets it."""
+    app = Flask("site", static_folder=None)
+    Strongroom(app, manager=site.sync_manager)
 
     @app.route("/", defaults={"path": ""}, methods=METHODS, provide_automatic_options=False)
     @app.route("/<path:path>", methods=METHODS, provide_automatic_options=False)
@@ -36,4 +42,4 @@ def build(site: Site) -> Any:
             response.headers.add(name, value)
         return response
 
-    return wsgi_as_asgi(app)
+    return app

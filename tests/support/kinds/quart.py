@@ -14,9 +14,15 @@ from tests.support.site import Site
 
 def build(site: Site) -> Any:
     """The application."""
-    app = Quart("site", static_folder=None)
+    app = native(site)
     # So that an error reaches the server, as it does from every other kind.
     app.config["PROPAGATE_EXCEPTIONS"] = True
+    return app
+
+
+def native(site: Site) -> Quart:
+    """The application, as it is served."""
+    app = Quart("site", static_folder=None)
     Strongroom(app, manager=site.manager)
 
     @app.route("/", defaults={"path": ""}, methods=METHODS, provide_automatic_options=False)

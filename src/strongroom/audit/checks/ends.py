@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from strongroom.audit.browser import OTHER_AGENT, Browser, Initiator
+from strongroom.audit.changes import protected_by_cookie
+from strongroom.audit.discovery import confirm_sign_out
 from strongroom.audit.recipes import Lost, Recipe
-from strongroom.audit.site import Site, confirm_sign_out
+from strongroom.audit.site import Site
 from strongroom.audit.verdict import NotApplicable, Unsure, Verdict, check, failed, passed, warned
 from strongroom.audit.wire import Reply
 
@@ -140,9 +142,13 @@ def by_get(site: Site) -> Verdict:
     recipe = site.sign_out_recipe
     browser = site.signed_in()
     site.must_be_in(browser, "the browser was not signed in before the request.")
-    url = recipe.form.action if recipe.form else recipe.draft(browser, site.account).url
+    # Of a link with a token in it the attacker knows only that of another session.
+    url = recipe.form.action if recipe.form else recipe.draft(site.signed_in(), site.account).url
     reply = browser.get(url, initiator=_FROM_ELSEWHERE)
     stays, shown = site.look(browser)
+    if not stays and protected_by_cookie(site, by_get=True):
+        return warned(f"GET {url} signs out; only SameSite=Strict keeps other sites from it.",
+                      reply, shown)  # fmt: skip
     if not stays:
         return failed(f"GET {url}, as a link elsewhere would send it, signs out.", reply, shown)
     _prove_sign_out(site, browser)
@@ -172,13 +178,19 @@ def visible(site: Site) -> Verdict:
     if not site.plan.pages:
         raise NotApplicable("The site answers with data, not with pages.")
     without = site.plan.without_sign_out
-    if len(without) == len(site.plan.pages):
+    count = len(site.plan.pages) - len(site.plan.public)
+    if len(without) == count:
         if site.plan.sign_out is not None:
             return warned("None of the pages that were read shows a way to sign out.")
         return failed("None of the pages that were read shows a way to sign out.")
+    if site.plan.scripted_sign_out:
+        raise Unsure(
+            f"Whether {site.plan.scripted_sign_out[0]} shows a way to sign out is up to its "
+            "scripts, which are not run: look at it."
+        )
     if without:
-        return warned(f"{len(without)} of {len(site.plan.pages)} pages do not: {without[0]}")
-    return passed(f"All of {len(site.plan.pages)} pages do.")
+        return warned(f"{len(without)} of {count} pages do not: {without[0]}")
+    return passed(f"All of {count} pages do.")
 
 
 @check(

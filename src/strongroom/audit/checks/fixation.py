@@ -7,21 +7,24 @@ import string
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from strongroom.audit.browser import Browser
+from strongroom.audit.browser import Browser, resolved
 from strongroom.audit.discovery import perform_sign_in
 from strongroom.audit.jar import Cookie
+from strongroom.audit.proof import shape_of
 from strongroom.audit.recipes import Lost, Recipe
 from strongroom.audit.site import Site
+from strongroom.audit.target import Account
 from strongroom.audit.verdict import NotApplicable, Unsure, Verdict, check, failed, passed, warned
-from strongroom.audit.wire import Unreachable
+from strongroom.audit.wire import Reply, Unreachable
 
 _URL_NAMES = ("PHPSESSID", "sid", "sessionid", "session_id", "session", "token")
 
 
 def _before_signing_in(site: Site) -> Browser:
-    """A browser that has been to the sign-in page, and got what a visitor gets."""
+    """A browser that has been to the first pages, and got what a visitor gets."""
     browser = site.fresh()
     browser.get(site.target.url)
+    browser.get(site.proof.url)
     recipe = site.sign_in_recipe
     if recipe.form is not None:
         browser.get(recipe.form.page)
@@ -158,7 +161,7 @@ def again(site: Site) -> Verdict:
     thief = browser.copy()
     site.must_be_in(thief, "the copy was not signed in before the second sign-in.")
     try:
-        perform_sign_in(site.sign_in_recipe, browser, site.account)
+        answer = perform_sign_in(site.sign_in_recipe, browser, site.account)
     except (Lost, Unreachable):
         raise NotApplicable(
             "Somebody who is signed in is not offered the sign-in form again."
@@ -171,8 +174,24 @@ def again(site: Site) -> Verdict:
     if not held:
         return passed("The session before ends with the next sign-in.", reply)
     if now is not None and then is not None and now.value == then.value:
+        _must_ask_again(site, answer)
         return failed("Signing in again keeps the very same token.", reply)
     return failed("The token from before the second sign-in is still signed in.", reply)
+
+
+def _must_ask_again(site: Site, answer: Reply) -> None:
+    """The control: who is signed in can sign in again, and not with a wrong password.
+
+    Raises: Unsure, where the site answers both alike: it may not have looked at the second one.
+    """
+    browser = site.signed_in()
+    wrong = Account(site.account.name, f"wrong-{site.nonce()}")
+    refusal = perform_sign_in(site.sign_in_recipe, browser, wrong)
+    if answer.status >= 400 or shape_of(refusal) == shape_of(answer):
+        raise Unsure(
+            "A second sign-in of a signed-in browser is answered like one with a wrong password, "
+            "so nothing shows that the site looks at it at all."
+        )
 
 
 @check(
@@ -233,7 +252,7 @@ def carried(site: Site) -> Verdict:
     recipe = Recipe(call, site.target.url)
     draft = recipe.draft(browser, None)
     draft.send(browser)
-    read = site.target.url.rstrip("/") + call.read if call.read.startswith("/") else call.read
+    read = resolved(site.target.url, call.read)
     if draft.nonce not in browser.get(read).text:
         raise Unsure("What the visitor left could not be seen before the sign-in either.")
     site.sign_in(browser)

@@ -57,6 +57,7 @@ def _slowly(site: Site, browser: Browser, meanwhile: Callable[[], None]) -> Repl
 )
 def sign_out(site: Site) -> Verdict:
     """After a sign-out in the middle of a slow write, the kept cookie is refused."""
+    _plainly(site)
     seen: list[Reply] = []
     for attempt in range(_ROUNDS):
         browser = site.signed_in()
@@ -68,6 +69,12 @@ def sign_out(site: Site) -> Verdict:
         else:
             seen.append(_one_race(site, browser, leaving))
         held, reply = site.look(thief)
+        broken = [each.status for each in leaving.trail if each.status >= 500]
+        if held and broken:
+            raise Unsure(
+                f"The sign-out itself was answered with {broken[0]} while other requests were "
+                "under way, so the session may never have been ended."
+            )
         if held:
             return failed("A request that ended after the sign-out brought the session back.",
                           *seen[-1:], reply)  # fmt: skip
@@ -79,6 +86,16 @@ def sign_out(site: Site) -> Verdict:
     return passed(
         "The kept cookie is refused after each race.", *seen[-1:], *site.network.replies[-1:]
     )
+
+
+def _plainly(site: Site) -> None:
+    """The control: without a race the sign-out ends the kept cookie. Raises: Unsure."""
+    browser = site.signed_in()
+    thief = browser.copy()
+    site.must_be_in(thief, "the copied cookies were not signed in before the sign-out.")
+    site.sign_out(browser)
+    if site.is_in(thief):
+        raise Unsure("Without a race the kept cookie outlives the sign-out as well.")
 
 
 def _one_race(site: Site, browser: Browser, leaving: Browser) -> Reply:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from strongroom.audit.browser import Initiator
 from strongroom.audit.changes import origin_tricks
-from strongroom.audit.jar import Cookie
+from strongroom.audit.jar import Cookie, parse_set_cookie
 from strongroom.audit.pages import read_page
 from strongroom.audit.site import Site
 from strongroom.audit.verdict import (
@@ -119,10 +119,15 @@ def no_store(site: Site) -> Verdict:
 )
 def cookie_cached(site: Site) -> Verdict:
     """Each response that sets an essential cookie forbids caching, or cannot be cached."""
-    names = site.essentials.names
+    names, now = site.essentials.names, site.clock.now()
     seen = 0
     for reply in site.network.replies:
-        set_here = {line.partition("=")[0].strip() for line in reply.set_cookies}
+        set_here = {
+            each.name
+            for line in reply.set_cookies
+            if isinstance(each := parse_set_cookie(line, reply.url, now), Cookie)
+            and (each.expires is None or each.expires > now)
+        }
         if not set_here & set(names):
             continue
         seen += 1
@@ -155,7 +160,7 @@ def cache_deception(site: Site) -> Verdict:
         shown = reply.status == 200 and bool(site.proof.marker) and (
             site.proof.marker.lower() in reply.text.lower()
         )  # fmt: skip
-        if shown and "no-store" not in reply.value("cache-control").lower():
+        if shown and not re.search("no-store|private", reply.value("cache-control").lower()):
             return failed(f"{there} shows the personal page, and may be kept.", reply)
     site.must_be_in(browser, "the browser was no longer signed in at the end.")
     return passed("No address like a static file shows the page.", *site.network.replies[-1:])

@@ -15,6 +15,8 @@ with anything else than what was approved, it ends and nothing is done.
 The factors proved for an approval count for it alone; nothing else opens by them. Its level may be
 made together with what the session has proved, as far as that is fresh, but never without a proof
 of its own, and the factors that it names must be proved for it.
+
+docs/decisions/0120-approvals-are-records.md says why it is a record.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from strongroom.core.stepup import Challenge, Requirement, ask
 from strongroom.core.tokens import SECRET_BYTES, SESSION_ID_BYTES, Token, mint, successor
 from strongroom.core.visit import Visit
 
+from .handing import end_excess
 from .listing import moment, public_id
 from .saving import new_record
 from .signalling import judge_use
@@ -54,6 +57,10 @@ Details = Mapping[str, str | int | bool | None]
 
 MAX_DETAILS = 4096
 """Bytes of all details together: what a person can read before approving it is far less."""
+
+MAX_WAITING = 10
+"""Approvals of one session that wait at a time; older ones end. A script that asks in a loop must
+not fill the store (P24)."""
 
 _ACTION, _DIGEST, _ASKED = "for", "of", "ask"
 _DETAILS = "details"
@@ -139,6 +146,7 @@ def ask_approval(
     kept = replace(kept, extra={_ACTION: action, _DIGEST: digest, _ASKED: _packed(requirement)})
     record = replace(record, envelope=ctx.seal_identity(kept, record.session_id))
     yield Insert(record, ctx.now())
+    yield from end_excess(ctx, session, Kind.APPROVAL, MAX_WAITING, but=record.session_id)
     visit.note(ApprovalAsked, approval_id=record.session_id.hex(), action=action)
     return _shown(visit, _Kept(record, kept, dict(details)))
 

@@ -68,7 +68,7 @@ def end_family(
             continue
         purge_at = ctx.clocks.purge_at(Kind.REMEMBERED, now)
         ended: Outcome = yield End(session_id, ctx.fresh(), reason, now, purge_at, subject_key)
-        if ended.applied:
+        if ended.record is not None and ended.record.header.kind.is_signed_in:
             told = SessionEndedEvent(
                 at=now, session_id=session_id.hex(), subject=subject, reason=reason.value, by=by
             )

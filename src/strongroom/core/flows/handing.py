@@ -67,6 +67,8 @@ def hand_over(visit: Visit) -> Flow[str]:
         Kind.HAND_OVER,
         subject=identity.subject,
         events=identity.events,
+        closed_at=identity.closed_at,
+        lowered=visit.is_doubtful,
         epoch=epochs.subject,
         store_epoch=parent.header.store_epoch,
         deadline=identity.absolute_deadline,
@@ -79,18 +81,18 @@ def hand_over(visit: Visit) -> Flow[str]:
     )
     record = replace(record, header=header, envelope=ctx.seal_identity(granted, record.session_id))
     yield Insert(record, ctx.now(), epochs.subject)
-    yield from _end_excess(ctx, parent, but=record.session_id)
+    yield from end_excess(ctx, parent, Kind.HAND_OVER, MAX_CODES, but=record.session_id)
     return code.text
 
 
-def _end_excess(ctx: Context, parent: Record, *, but: bytes) -> Flow[None]:
-    """End the session's oldest codes beyond the limit. After the insert, so that of several at once
-    the last one to look sees them all."""
+def end_excess(ctx: Context, parent: Record, kind: Kind, most: int, *, but: bytes) -> Flow[None]:
+    """End the oldest records of this kind that wait for the session, beyond `most` of them. After
+    the insert, so that of several at once the last one to look sees them all."""
     listed: tuple[Found, ...] = yield ListSubject(parent.subject_key)
     waiting: list[tuple[int, bytes]] = []
     for found in listed:
         record = found.record
-        if record.header.kind is not Kind.HAND_OVER or record.session_id == but:
+        if record.header.kind is not kind or record.session_id == but:
             continue
         granted = ctx.open_identity(record)
         if granted is None or granted.linked_to != parent.session_id:
@@ -98,9 +100,9 @@ def _end_excess(ctx: Context, parent: Record, *, but: bytes) -> Flow[None]:
         if ctx.over(record.header, granted, ctx.now(), found.store_epoch) is None:
             waiting.append((granted.created_at, record.session_id))
     waiting.sort(reverse=True)
-    for _, session_id in waiting[MAX_CODES - 1 :]:
+    for _, session_id in waiting[most - 1 :]:
         now = ctx.now()
-        purge_at = ctx.clocks.purge_at(Kind.HAND_OVER, now)
+        purge_at = ctx.clocks.purge_at(kind, now)
         yield End(session_id, ctx.fresh(), EndReason.SUPERSEDED, now, purge_at)
 
 
@@ -168,6 +170,8 @@ def _open_linked(visit: Visit, granted: Identity, grant: Record) -> Flow[None]:
         Kind(granted.extra[_AS]),
         subject=granted.subject,
         events=granted.events,
+        closed_at=granted.closed_at,
+        lowered=granted.circumstances.lowered,
         epoch=granted.epoch,
         store_epoch=grant.header.store_epoch,
         deadline=granted.extra[_UNTIL],

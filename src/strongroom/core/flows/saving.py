@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from strongroom.core.circumstances import NOTHING_KNOWN
-from strongroom.core.credentials import create
+from strongroom.core.credentials import NEVER, create
 from strongroom.core.data import Changes, Encoded, pack
 from strongroom.core.errors import (
     SessionEnded,
@@ -210,6 +210,7 @@ def new_record(
     lowered: bool = False,
     login: LoginLink | None = None,
     token: Token | None = None,
+    closed_at: int = NEVER,
 ) -> tuple[Record, Identity, Token]:
     """A new session: new id, root and secret, both clocks at their beginning (P10, E7).
 
@@ -236,6 +237,7 @@ def new_record(
         linked_to=linked_to,
         circumstances=circumstances,
         login=login,
+        closed_at=closed_at,
         device_id="" if subject is None else visit.device_reference(subject),
     )
     idle_deadline = min(now + idle, identity.absolute_deadline)

@@ -343,6 +343,7 @@ class SessionStore(AsyncVariants, SessionBase):
         yield from flows.sign_in(visit, str(user_id), factors, carry=carry)
 
     def _flush(self) -> Flow[None]:
+        self._visit.seen = True  # The response says Vary: Cookie, as Django promises.
         yield from flows.sign_out(self._visit)
         self.modified = True
 

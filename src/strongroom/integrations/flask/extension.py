@@ -9,6 +9,7 @@ import flask
 from flask import Flask
 from markupsafe import Markup
 
+from strongroom.core.adoption import Adoption
 from strongroom.core.errors import StrongroomError
 from strongroom.core.events import EventSink
 from strongroom.core.policy import SessionPolicy
@@ -44,6 +45,8 @@ class Strongroom:
         keys: the path of a key file, or a `Keyring`; else STRONGROOM_KEYS.
         policy: the limits in force; else STRONGROOM_POLICY, else the defaults for https.
         sinks: where events go; else STRONGROOM_SINKS, else the logger `strongroom.events`.
+        adopt: how the sessions of another library are taken over; else STRONGROOM_ADOPT. For those
+            of Flask itself and of its extensions there is `moving.adopt_sessions`.
         manager: a `SessionManager` of your own, instead of all these.
 
     Raises:
@@ -58,10 +61,17 @@ class Strongroom:
         keys: KeySource | None = None,
         policy: SessionPolicy | None = None,
         sinks: Iterable[EventSink] | None = None,
+        adopt: Adoption | None = None,
         manager: SessionManager | None = None,
     ) -> None:
-        self._store, self._keys, self._policy = store, keys, policy
-        self._sinks, self._manager = sinks, manager
+        self._given = {
+            "store": store,
+            "keys": keys,
+            "policy": policy,
+            "sinks": sinks,
+            "adopt": adopt,
+        }
+        self._manager = manager
         if app is not None:
             self.init_app(app)
 
@@ -72,7 +82,7 @@ class Strongroom:
             ConfigurationError: see the class; also if it has the extension already.
         """
         refuse_second(app.extensions)
-        told = self._settings(app)
+        told = settings(self._given, settings_of(app))
         serving = Serving(self._manager or sync_manager(**told))
         installed = _Installed(app, serving)
         app.extensions[NAME] = installed
@@ -86,16 +96,6 @@ class Strongroom:
         in_templates.setdefault("csrf_token", _csrf_token)
         app.cli.add_command(commands("flask", told["store"], told["keys"], serving.manager.policy))
         warn_of_settings(settings_of(app), Flask.default_config, "docs/flask.md")
-
-    def _settings(self, app: Flask) -> dict[str, Any]:
-        """What was given here, else what the application's configuration says."""
-        given = {
-            "store": self._store,
-            "keys": self._keys,
-            "policy": self._policy,
-            "sinks": self._sinks,
-        }
-        return settings(given, settings_of(app))
 
 
 def manager_of(app: Flask) -> SessionManager:

@@ -1,0 +1,1 @@
+"""The audit against real applications that nobody here wrote: `make audit-real`."""
