@@ -95,9 +95,10 @@ bench-quick: venv-peers ## The same with fewer rounds, in less than two minutes
 bench-served: venv-peers ## Under a real server: ARGS="--server granian --rounds 3"
 	@$(BIN)/python -m bench.cost.served $(ARGS)
 
-bench-page: venv-peers ## Run what docs/performance.md shows, and draw it anew (six minutes)
+bench-page: venv-peers ## Run what docs/performance.md shows, and draw it anew (ten minutes)
 	@$(BIN)/python -m bench.cost --cpu --rounds 31 --save
 	@$(BIN)/python -m bench.cost.served --save
+	@$(BIN)/python -m bench.cost.storms --save
 	@$(BIN)/python -m bench.cost.growth --save
 	@$(BIN)/python -m bench.cost.page --write
 

@@ -14,6 +14,7 @@ rounds.py    the measurement: many short turns, all rows taking turns in every r
 stored.py    what a Valkey server is asked, and what it keeps
 tables.py    what is printed
 served.py, serving.py   the same rows behind a real server
+storms.py    readers beside sign-ins, revocations and a sweep
 growth.py    how a request's cost grows
 hot.py, instructions.py   the hot path's processor instructions
 page.py, svg.py   the documentation's page and its pictures

@@ -127,6 +127,27 @@ def draw_served() -> str:
     return _markdown(table)
 
 
+def draw_storms() -> str:
+    """Readers beside a storm."""
+    heads = ["", "storm", "a second", "readers' p99 before", "during", "longest turn, of it ours"]
+    table = [heads, ["---"] * len(heads)]
+    for where, storms in load("storms")["rows"].items():
+        for name, told in storms.items():
+            if not told["events_s"]:
+                continue  # Valkey forgets by itself: there is nothing to sweep
+            table.append(
+                [
+                    where,
+                    name,
+                    f"{told['events_s']:,}",
+                    f"{told['quiet_p99_ms']:.2f} ms",
+                    f"{told['p99_ms']:.2f} ms",
+                    f"{told['longest_turn_ms']:.0f} ms, {told['longest_turn_cpu_ms']:.1f} ms",
+                ]
+            )
+    return _markdown(table)
+
+
 def draw_instructions() -> str:
     """The hot path's processor instructions."""
     told = json.loads(FILE.read_text())
@@ -164,6 +185,7 @@ PAGE_DRAWINGS: dict[str, Callable[[], str]] = {
     "django-wsgi": partial(draw_framework, "Django, WSGI"),
     "store": draw_store,
     "served": draw_served,
+    "storms": draw_storms,
     "instructions": draw_instructions,
 }
 
