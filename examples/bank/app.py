@@ -19,7 +19,7 @@ from strongroom.adapters import system_clock
 from strongroom.core.events import EventSink
 from strongroom.integrations.fastapi import SessionMiddleware, session_of
 from strongroom.keyfile import development_keys
-from strongroom.manager import KeySource
+from strongroom.managing import KeySource
 from strongroom.telemetry.logging import LoggingSink
 
 from .accounts import Accounts

@@ -11,7 +11,8 @@ from .core.adoption import Adoption
 from .core.errors import ConfigurationError
 from .core.events import EventSink
 from .core.policy import SessionPolicy
-from .manager import AsyncSessionManager, KeySource, SessionManager
+from .manager import AsyncSessionManager, SessionManager
+from .managing import KeySource
 from .stores.bridge import AsyncBridge
 from .stores.urls import open_async_store, open_store
 

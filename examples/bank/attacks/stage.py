@@ -21,7 +21,7 @@ from fastapi import FastAPI
 
 from examples.bank.accounts import Accounts
 from strongroom import AsyncSessionManager
-from strongroom.manager import KeySource
+from strongroom.managing import KeySource
 from strongroom.testing import FrozenClock
 
 from .scene import Scene, Transcript

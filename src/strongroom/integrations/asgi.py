@@ -26,7 +26,8 @@ from strongroom.core.exchange import SAFE_METHODS, RequestFacts, ResponseEdits
 from strongroom.core.flows import cross_site, cross_site_with, refuse_cross_site
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.visit import Visit
-from strongroom.manager import AsyncSessionManager, KeySource
+from strongroom.manager import AsyncSessionManager
+from strongroom.managing import KeySource
 from strongroom.running import AsyncRunner
 from strongroom.session import Session
 from strongroom.setup import async_manager

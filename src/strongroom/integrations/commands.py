@@ -11,7 +11,7 @@ from time import time_ns
 import click
 
 from strongroom.core.policy import SessionPolicy
-from strongroom.manager import KeySource
+from strongroom.managing import KeySource
 
 policy: SessionPolicy | None = None
 """The policy of the application whose command runs, where the commands look for it by name."""

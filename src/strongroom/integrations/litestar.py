@@ -37,7 +37,8 @@ from strongroom.core.data import is_dict
 from strongroom.core.errors import ConfigurationError, StrongroomError
 from strongroom.core.events import EventSink
 from strongroom.core.policy import SessionPolicy
-from strongroom.manager import AsyncSessionManager, KeySource
+from strongroom.manager import AsyncSessionManager
+from strongroom.managing import KeySource
 from strongroom.privilege import Factors
 from strongroom.session import Session
 from strongroom.setup import async_manager

@@ -20,7 +20,8 @@ from strongroom.core.errors import ConfigurationError, StrongroomError
 from strongroom.core.events import EventSink
 from strongroom.core.exchange import RequestFacts
 from strongroom.core.policy import SessionPolicy
-from strongroom.manager import KeySource, SessionManager
+from strongroom.manager import SessionManager
+from strongroom.managing import KeySource
 from strongroom.session import Session
 from strongroom.setup import sync_manager
 

@@ -19,7 +19,7 @@ from strongroom.core.errors import ConfigurationError
 from strongroom.core.events import EventSink
 from strongroom.core.policy import SessionPolicy
 from strongroom.core.proxies import TrustedProxies
-from strongroom.manager import KeySource
+from strongroom.managing import KeySource
 
 from .adoption import adoption_of
 

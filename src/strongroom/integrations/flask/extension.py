@@ -23,7 +23,8 @@ from strongroom.integrations.extension import (
     settings,
     warn_of_settings,
 )
-from strongroom.manager import KeySource, SessionManager
+from strongroom.manager import SessionManager
+from strongroom.managing import KeySource
 from strongroom.setup import sync_manager
 
 from .guards import find_session

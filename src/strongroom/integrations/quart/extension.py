@@ -27,7 +27,8 @@ from strongroom.integrations.extension import (
     settings,
     warn_of_settings,
 )
-from strongroom.manager import AsyncSessionManager, KeySource
+from strongroom.manager import AsyncSessionManager
+from strongroom.managing import KeySource
 from strongroom.setup import async_manager
 
 from .guards import find_session
