@@ -28,7 +28,7 @@ page = "/"
 url = "/label"
 fields = { label = "L{nonce}" }
 headers = { X-Till-CSRF-Token = "{csrf}" }
-read = { page = "/", url = "/label", headers = { X-Till-CSRF-Token = "{csrf}" } }
+read = { page = "/till.js", url = "/label", headers = { X-Till-CSRF-Token = "{csrf}" } }
 """
 FAULTS = {
     "forgets to delete": "end-replay",

@@ -21,6 +21,7 @@ MOST_LINKS = 2000
 
 MANY = "select-multiple"
 """The kind of a list of which several may be chosen. It is sent only as what is chosen."""
+_SCRIPTS = ("text/javascript", "application/javascript", "application/x-javascript")
 _FIELD_TAGS = ("input", "select", "textarea", "button")
 _VARY = ("hidden", "submit", "checkbox", "radio")
 """Kinds of fields that one form has on one visit and not on the next."""
@@ -98,8 +99,11 @@ class Page:
 
 
 def read_page(reply: Reply) -> Page:
-    """The page in a reply; an empty one if the reply is no HTML."""
+    """The page in a reply; of a script there is only its code, and of anything else nothing."""
     page = Page(reply.url)
+    if reply.media_type in _SCRIPTS:
+        page.code = reply.text[:MOST_READ]
+        return page
     if reply.media_type not in ("text/html", "application/xhtml+xml", ""):
         return page
     parser = _Parser(page)

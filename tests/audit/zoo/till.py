@@ -1,7 +1,7 @@
 """A till that is spoken to in JSON-RPC, all by POST, and a state that is shown for a token.
 
-The page only starts a script, and names the token against forgery that the script sends in a
-header, even where it reads. The cookie is a random id and its signature. Each fault is one line.
+The page names the token against forgery that its script sends in a header, even where it reads; a
+file with code names it, too. The cookie is a random id and its signature. Each fault is one line.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ def build(fault: str = "", mark: str = "!") -> Starlette:
             f"<title>Till</title><script>const csrf_token = '{csrf}';</script>", headers=_SHOWN
         )
 
+    async def script(request: Request) -> Response:
+        code = f"const csrf_token = '{found(request).get('csrf', '')}';"
+        return Response(code, headers=_SHOWN, media_type="text/javascript")
+
     def say(result: object, status: int = 200) -> Response:
         return JSONResponse({"result": result, "id": 1}, status, _SHOWN)
 
@@ -97,6 +101,7 @@ def build(fault: str = "", mark: str = "!") -> Starlette:
     return Starlette(
         routes=[
             Route("/", home),
+            Route("/till.js", script),
             Route("/rpc", rpc, methods=["POST"]),
             Route("/label", show_label),
             Route("/label", set_label, methods=["POST"]),
