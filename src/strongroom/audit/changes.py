@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .browser import Browser, Initiator, resolved
-from .recipes import Draft, Lost, Recipe
+from .browser import Browser, Initiator
+from .recipes import Draft, Lost, Recipe, view_of
 from .verdict import NotApplicable, Unsure
 from .wire import Reply, port_of
 
@@ -114,12 +114,12 @@ class Change:
     def state(self) -> tuple[str, Reply]:
         """What the page of this change shows now. Raises: Unsure."""
         call = self.recipe.call
-        if not call.read:
+        if call.read is None:
             raise Unsure(
                 f"Nothing says where the change {self.name!r} is to be seen: add 'read' to it."
             )
-        browser = self.victim()
-        reply = browser.get(resolved(self.site.target.url, call.read))
+        view = view_of(call.read, self.site.target.url, self.site.account)
+        reply = view.ask(self.victim())
         if reply.status != 200:
             raise Unsure(f"{reply.url}, where the change is to be seen, answered {reply.status}.")
         if not call.pattern:
@@ -132,11 +132,11 @@ class Change:
     def prove(self) -> None:
         """The honest request changes the state, this time. Raises: Unsure if it does not."""
         done, reply = self.attempt(self.draft(), Initiator())
+        read = self.recipe.call.read
         if not done:
             raise Unsure(
                 f"The honest request {self.name!r} (answered {reply.status}) was not seen to "
-                f"change "
-                f"{self.recipe.call.read}, so a refusal would prove nothing."
+                f"change {read and (read.url or read.page)}, so a refusal would prove nothing."
             )
         self.proven = True
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from .browser import Browser, resolved
 from .pages import Form, Link, Page, read_page
 from .proof import SIGN_OUT_WORDS, Proof, make_proof
-from .recipes import Draft, Lost, Recipe, fill
+from .recipes import Draft, Lost, Recipe, View, fill, view_of
 from .target import Account, Call, Target
 from .wire import Reply, Unreachable, origin_of
 
@@ -224,8 +224,8 @@ class Discovery:
         declared = self.target.proof
         user = self.target.user.name if self.target.user else ""
         if declared is not None:
-            url = resolved(self.base, declared.url or declared.page)
-            return self._prove(member, url, declared.text, user)
+            view = view_of(declared, self.base, self.target.user)
+            return self._prove(member, view, declared.text, user)
         page = read_page(landed)
         links = [each.url for each in page.links if self._is_safe(each)]
         linked = [
@@ -237,18 +237,18 @@ class Discovery:
         candidates = [*first, self.base, *linked[:4], *links[:4]]
         weak: Proof | None = None
         for url in [*dict.fromkeys(candidates), *usual][:MOST_PAGES]:
-            proof = self._prove(member, url, "", user)
+            proof = self._prove(member, View(url), "", user)
             if proof is not None and (proof.member != proof.visitor and proof.marker):
                 return proof
             weak = weak or proof
         return weak
 
-    def _prove(self, member: Browser, url: str, marker: str, user: str) -> Proof | None:
+    def _prove(self, member: Browser, view: View, marker: str, user: str) -> Proof | None:
         try:
-            inside, outside = member.get(url), self.fresh().get(url)
+            inside, outside = view.ask(member), view.ask(self.fresh())
         except Unreachable:
             return None
-        proof = make_proof(url, inside, outside, marker, user)
+        proof = make_proof(view, inside, outside, marker, user)
         if proof is None or proof.judge(outside) is not False:
             return None
         return proof
@@ -261,7 +261,7 @@ class Discovery:
 
     def _walk(self, member: Browser) -> None:
         plan = self.plan
-        start = [plan.proof.url] if plan.proof else []
+        start = [plan.proof.url] if plan.proof and plan.proof.view.is_page else []
         queue, seen = [*start, self.base], set[str]()
         first = {origin_of(self.base)}
         while queue and len(seen) < MOST_PAGES:
@@ -353,10 +353,10 @@ class Discovery:
         browser = self.fresh()
         try:
             perform_sign_in(sign_in, browser, account)
-            if not proof.judge(browser.get(proof.url)):
+            if not proof.judge(proof.ask(browser)):
                 return False
             confirm_sign_out(browser, recipe.draft(browser, account).send(browser))
-            return proof.judge(browser.get(proof.url)) is False
+            return proof.judge(proof.ask(browser)) is False
         except (Lost, Unreachable):
             return False
 

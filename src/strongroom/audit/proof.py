@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
+from .browser import Browser
 from .pages import read_page
+from .recipes import View
 from .wire import Reply
 
 SIGN_OUT_WORDS = re.compile(
@@ -33,12 +36,21 @@ class Shape:
 class Proof:
     """A page that only somebody who is signed in sees, and how it looks in both cases."""
 
-    url: str
+    view: View
     member: Shape
     visitor: Shape
     marker: str = ""
     also: str = ""
     """A second text that only a signed-in person sees: a change may replace the name shown."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self.view.url
+
+    def ask(self, browser: Browser, *, url: str = "", **more: Any) -> Reply:
+        """The page as this browser is shown it now."""
+        return self.view.ask(browser, url=url, **more)
 
     def judge(self, reply: Reply) -> bool | None:
         """Whether this reply is what a signed-in person sees; None if it is like neither."""
@@ -75,7 +87,7 @@ def _asks_password(reply: Reply) -> bool:
     return any(len(form.passwords) == 1 for form in read_page(reply).forms)
 
 
-def make_proof(url: str, member: Reply, visitor: Reply, marker: str, user: str) -> Proof | None:
+def make_proof(view: View, member: Reply, visitor: Reply, marker: str, user: str) -> Proof | None:
     """What tells the two replies apart, or None if nothing does.
 
     `marker` is the text that the developer named; else it is the user's name or a way to sign out.
@@ -89,11 +101,11 @@ def make_proof(url: str, member: Reply, visitor: Reply, marker: str, user: str) 
     if marker:
         if marker.lower() not in seen or (shapes[0] == shapes[1] and marker.lower() in unseen):
             return None
-        return Proof(url, *shapes, marker)
+        return Proof(view, *shapes, marker)
     sign_out = SIGN_OUT_WORDS.search(member.text)
     way_out = sign_out[0] if sign_out and not SIGN_OUT_WORDS.search(visitor.text) else ""
     if len(user) >= 2 and user.lower() in seen and user.lower() not in unseen:
-        return Proof(url, *shapes, user, way_out)
+        return Proof(view, *shapes, user, way_out)
     if way_out:
-        return Proof(url, *shapes, way_out)
-    return Proof(url, *shapes) if shapes[0] != shapes[1] else None
+        return Proof(view, *shapes, way_out)
+    return Proof(view, *shapes) if shapes[0] != shapes[1] else None

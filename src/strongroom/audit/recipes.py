@@ -215,6 +215,38 @@ class Recipe:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """A request that only looks: a page, or what a script asks for with a body or with headers."""
+
+    url: str
+    recipe: Recipe | None = None
+    account: Account | None = None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a GET, which browsers and caches keep and a link can ask for."""
+        return self.recipe is None or self.recipe.call.method == "GET"
+
+    def ask(self, browser: Browser, *, url: str = "", **more: Any) -> Reply:
+        """What this browser is shown now; `url` asks for the same thing at another address."""
+        if self.recipe is None:
+            return browser.get(url or self.url, **more)
+        draft = self.recipe.draft(browser, self.account)
+        return replace(draft, url=url or draft.url).send(browser, **more)
+
+
+def view_of(call: Call, base: str, account: Account | None = None) -> View:
+    """The view that the target file describes: a GET, unless it has a body or says otherwise."""
+    url = resolved(base, call.url or call.page)
+    has_body = call.json is not None or bool(call.fields)
+    method = (call.method or ("POST" if has_body else "GET")).upper()
+    if method == "GET" and not has_body and not call.headers:
+        return View(url)
+    page = call.page if call.url else ""
+    return View(url, Recipe(replace(call, method=method, url=url, page=page), base), account)
+
+
 def _same_link(page: Page, url: str) -> str:
     """The link of this page to the same address, which may have a token of this session in it."""
     wanted = _address(url)

@@ -191,8 +191,8 @@ class Site:
             reply = perform_sign_in(self.sign_in_recipe, browser, account)
         except Lost as error:
             raise Unsure(str(error)) from None
-        seen = browser.get(self.proof.url)
         proof = self.proof
+        seen = proof.ask(browser)
         if proof.marker == self.account.name:
             proof = replace(proof, marker=account.name)
         if not proof.judge(seen):
@@ -210,7 +210,7 @@ class Site:
 
     def look(self, browser: Browser) -> tuple[bool, Reply]:
         """Whether this browser is signed in, and the page that says so. Raises: Unsure."""
-        reply = browser.get(self.proof.url)
+        reply = self.proof.ask(browser)
         judged = self.proof.judge(reply)
         if judged is None:
             raise Unsure(

@@ -36,8 +36,8 @@ class Call:
 
     `page` is where its form is fetched from; without one the request is sent as it stands.
     Placeholders in values: {user} {password} {new_password} {nonce} {number} {csrf}, and in
-    [end_session] {session}. `read` is the page on which a change is to be seen, `pattern` the part
-    of it that is compared; in [sessions] it finds the names of the sessions.
+    [end_session] {session}. `read` shows what a change has done, `pattern` is the part of it that
+    is compared; in [sessions] it finds the names of the sessions.
     """
 
     name: str = ""
@@ -47,7 +47,7 @@ class Call:
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
     json: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    read: str = ""
+    read: Call | None = None
     pattern: str = ""
     text: str = ""
     sensitive: bool = False
@@ -164,16 +164,16 @@ def _table(said: object, where: str, known: tuple[str, ...]) -> list[str]:
     return list(cast("dict[str, Any]", said))
 
 
-_CALL_KEYS = (
-    *("name", "page", "url", "method", "fields", "json", "headers", "read", "pattern", "text"),
-    "sensitive",
-)
+_LOOK_KEYS = ("page", "url", "method", "fields", "json", "headers")
+_CALL_KEYS = (*_LOOK_KEYS, "name", "read", "pattern", "text", "sensitive")
 
 
 def _call(said: object, where: str) -> Call:
     keys = _table(said, where, _CALL_KEYS)
     given = cast("dict[str, Any]", said)
     known: dict[str, Any] = {"name": where, **{key: given[key] for key in keys}}
+    if "read" in known:
+        known["read"] = _reading(known["read"], where)
     call = Call(**known)
     if not (call.page or call.url):
         raise TargetError(f"[{where}] needs a 'url', or the 'page' that has its form.")
@@ -182,6 +182,14 @@ def _call(said: object, where: str) -> Call:
     except re.error as error:
         raise TargetError(f"The pattern of [{where}] is no regular expression: {error}.") from None
     return call
+
+
+def _reading(said: object, where: str) -> Call | None:
+    """What `read` says: a page, or a table where a page alone does not show the state."""
+    if isinstance(said, str):
+        return Call(name=where, url=said) if said else None
+    _table(said, f"{where}.read", _LOOK_KEYS)
+    return _call(said, f"{where}.read")
 
 
 def seconds(text: str) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from strongroom.core.errors import UsageError
@@ -19,6 +20,7 @@ from .parsing import Command
 if TYPE_CHECKING:
     from strongroom.audit.discovery import Plan
     from strongroom.audit.pages import Form
+    from strongroom.audit.recipes import View
     from strongroom.audit.target import Target
 
 
@@ -157,7 +159,7 @@ def _found(plan: Plan) -> list[str]:
     if plan.proof is None:
         lines += ["# [proof]", '# url = "/account"', '# text = "Sign out"', ""]
     else:
-        lines += ["[proof]", f"url = {_quoted(plan.proof.url)}"]
+        lines += ["[proof]", f"url = {_quoted(plan.proof.url)}", *_asked_with(plan.proof.view)]
         lines += [f"text = {_quoted(plan.proof.marker)}"] if plan.proof.marker else []
         lines.append("")
     if plan.sign_out is None:
@@ -181,9 +183,29 @@ def _change(form: Form, mark: str) -> list[str]:
     return [*(mark + row for row in rows), ""]
 
 
-def _table(fields: dict[str, str]) -> str:
-    inner = ", ".join(f"{_quoted(key)} = {_quoted(value)}" for key, value in fields.items())
+def _asked_with(view: View) -> list[str]:
+    """What is sent along where the proof is no plain page."""
+    if view.recipe is None:
+        return []
+    call = view.recipe.call
+    rows = [f"page = {_quoted(call.page)}"] if call.page else []
+    rows.append(f"method = {_quoted(call.method)}")
+    said = {"fields": call.fields or None, "json": call.json, "headers": call.headers or None}
+    return rows + [f"{key} = {_inline(each)}" for key, each in said.items() if each is not None]
+
+
+def _table(fields: Mapping[str, Any]) -> str:
+    inner = ", ".join(f"{_quoted(key)} = {_inline(value)}" for key, value in fields.items())
     return f"{{ {inner} }}" if inner else "{}"
+
+
+def _inline(value: Any) -> str:
+    """A value as TOML writes it on one line."""
+    if isinstance(value, dict):
+        return _table(cast("dict[str, Any]", value))
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, cast('Sequence[Any]', value)))}]"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _quoted(text: str) -> str:

@@ -7,11 +7,11 @@ import string
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from strongroom.audit.browser import Browser, resolved
+from strongroom.audit.browser import Browser
 from strongroom.audit.discovery import perform_sign_in
 from strongroom.audit.jar import Cookie
 from strongroom.audit.proof import shape_of
-from strongroom.audit.recipes import Lost, Recipe
+from strongroom.audit.recipes import Lost, Recipe, view_of
 from strongroom.audit.site import Site
 from strongroom.audit.target import Account
 from strongroom.audit.verdict import NotApplicable, Unsure, Verdict, check, failed, passed, warned
@@ -24,7 +24,7 @@ def _before_signing_in(site: Site) -> Browser:
     """A browser that has been to the first pages, and got what a visitor gets."""
     browser = site.fresh()
     browser.get(site.target.url)
-    browser.get(site.proof.url)
+    site.proof.ask(browser)
     recipe = site.sign_in_recipe
     if recipe.form is not None:
         browser.get(recipe.form.page)
@@ -132,7 +132,7 @@ def in_url(site: Site) -> Verdict:
     answered = False
     for there in tries:
         bare = site.fresh()
-        reply = bare.get(there)
+        reply = site.proof.ask(bare, url=there)
         judged = site.proof.judge(reply)
         answered = answered or judged is not None
         if judged:
@@ -246,17 +246,17 @@ def step_up(site: Site) -> Verdict:
 def carried(site: Site) -> Verdict:
     """What [anonymous] left in a visitor's session is gone after the sign-in."""
     call = site.target.anonymous
-    if call is None or not call.read:
+    if call is None or call.read is None:
         raise NotApplicable("The target file names no [anonymous] request with a page to read.")
     browser = _before_signing_in(site)
     recipe = Recipe(call, site.target.url)
     draft = recipe.draft(browser, None)
     draft.send(browser)
-    read = resolved(site.target.url, call.read)
-    if draft.nonce not in browser.get(read).text:
+    view = view_of(call.read, site.target.url)
+    if draft.nonce not in view.ask(browser).text:
         raise Unsure("What the visitor left could not be seen before the sign-in either.")
     site.sign_in(browser)
-    reply = browser.get(read)
+    reply = view.ask(browser)
     if draft.nonce in reply.text:
         return warned("The visitor's data is in the session after the sign-in.", reply)
     return passed("The visitor's data is gone after the sign-in.", reply)

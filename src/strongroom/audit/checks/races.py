@@ -37,6 +37,8 @@ def _slowly(site: Site, browser: Browser, meanwhile: Callable[[], None]) -> Repl
         except Lost as error:
             raise Unsure(str(error)) from None
         return draft.send(browser, pause=meanwhile, follow=False)
+    if not site.proof.view.is_page:
+        return site.proof.ask(browser, pause=meanwhile, follow=False)
     body = b"x=1&y=" + b"z" * 64
     return browser.send("POST", site.proof.url, body=body, pause=meanwhile, follow=False,
                         content_type="application/x-www-form-urlencoded")  # fmt: skip
@@ -124,7 +126,7 @@ def _burst(site: Site, browser: Browser, leaving: Browser) -> None:
             if drafts and number % 2:
                 drafts[number].send(mine, follow=False)
             else:
-                mine.get(site.proof.url)
+                site.proof.ask(mine)
         except Unreachable:
             return  # a server that is busy refuses; the race is about those it took
 
@@ -176,7 +178,7 @@ def rotation(site: Site) -> Verdict:
             # Each has the same jar: what arrives last stays, as in a real browser.
             mine = Browser(site.network, browser.jar, browser.agent)
             ready.wait()
-            return mine.get(site.proof.url)
+            return site.proof.ask(mine)
 
         with ThreadPoolExecutor(count) as pool:
             replies = list(pool.map(ask, range(count)))

@@ -72,13 +72,20 @@ def hsts(site: Site) -> Verdict:
         raise NotApplicable("The site is not on https.")
     if not site.network.transport.is_network:
         raise NotApplicable("In process the proxy that may add it is not there.")
-    for reply in (site.fresh().get(site.target.url), site.signed_in().get(site.proof.url)):
+    for reply in (site.fresh().get(site.target.url), site.proof.ask(site.signed_in())):
         found = re.search(r"max-age\s*=\s*\"?(\d+)", reply.value("strict-transport-security"))
         if found is None:
             return failed(f"{reply.url} has no Strict-Transport-Security.", reply)
         if int(found[1]) < _YEAR:
             return warned(f"{reply.url}: max-age={found[1]}, less than a year.", reply)
     return passed("At least a year, on both pages.", *site.network.replies[-1:])
+
+
+def _only_a_page(site: Site) -> None:
+    if not site.proof.view.is_page:
+        raise NotApplicable(
+            "What shows who is signed in is asked for with a body, and caches do not keep that."
+        )
 
 
 @check(
@@ -93,6 +100,7 @@ def hsts(site: Site) -> Verdict:
 )
 def no_store(site: Site) -> Verdict:
     """The proof page says no-store."""
+    _only_a_page(site)
     browser = site.signed_in()
     held, reply = site.look(browser)
     if not held:
@@ -152,11 +160,12 @@ def cookie_cached(site: Site) -> Verdict:
 )
 def cache_deception(site: Site) -> Verdict:
     """No such address shows the personal page without no-store."""
+    _only_a_page(site)
     browser = site.signed_in()
     parts = urlsplit(site.proof.url)
     for suffix in ("/x.css", "/x.js", ";x.css"):
         there = parts._replace(path=(parts.path.rstrip("/") or "") + suffix).geturl()
-        reply = browser.get(there, follow=False)
+        reply = site.proof.ask(browser, url=there, follow=False)
         shown = reply.status == 200 and bool(site.proof.marker) and (
             site.proof.marker.lower() in reply.text.lower()
         )  # fmt: skip
@@ -185,10 +194,13 @@ def cors(site: Site) -> Verdict:
         raise Unsure("The page was not the signed-in one.")
     for what, initiator in origin_tricks(site.target.url):
         who = Initiator("cross-site", initiator.origin, None, mode="cors")
-        for method in ("GET", "OPTIONS"):
-            headers = {"Access-Control-Request-Method": "POST"} if method == "OPTIONS" else {}
-            reply = browser.send(method, site.proof.url, initiator=who, headers=headers,
-                                 follow=False)  # fmt: skip
+        for method in ("", "OPTIONS"):
+            if method == "OPTIONS":
+                headers = {"Access-Control-Request-Method": "POST"}
+                reply = browser.send(method, site.proof.url, initiator=who, headers=headers,
+                                     follow=False)  # fmt: skip
+            else:
+                reply = site.proof.ask(browser, initiator=who, follow=False)
             allowed = reply.value("access-control-allow-origin")
             if allowed == initiator.origin and (
                 reply.value("access-control-allow-credentials").lower() == "true"
@@ -216,8 +228,9 @@ def token_in_page(site: Site) -> Verdict:
     start = len(site.network.replies)
     site.sign_in(browser)
     values = {c.name: c.value for c in browser.jar if c.name in site.essentials.names}
-    for url in dict.fromkeys([site.proof.url, *site.plan.pages[:8]]):
-        if url != site.plan.sessions_url:  # that page has a check of its own
+    site.proof.ask(browser)
+    for url in dict.fromkeys(site.plan.pages[:8]):
+        if url not in (site.proof.url, site.plan.sessions_url):  # the list has a check of its own
             browser.get(url)
     values = {name: value for name, value in values.items() if len(value) >= 12}
     if not values:
@@ -258,7 +271,7 @@ def _where(reply: Reply, value: str) -> str:
 )
 def referer(site: Site) -> Verdict:
     """Referrer-Policy is not unsafe-url or no-referrer-when-downgrade."""
-    reply = site.signed_in().get(site.proof.url)
+    reply = site.proof.ask(site.signed_in())
     policy = reply.value("referrer-policy").lower()
     meta = read_page(reply).metas.get("referrer", "").lower()
     said = [each.strip() for each in f"{policy},{meta}".split(",") if each.strip()]

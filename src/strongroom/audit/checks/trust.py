@@ -120,7 +120,7 @@ def identity(site: Site) -> Verdict:
         "X-WEBAUTH-USER", "X-Forwarded-Email", "X-Auth-Request-User",
     )  # fmt: skip
     for name in names:
-        reply = site.fresh().get(site.proof.url, headers={name: site.account.name})
+        reply = site.proof.ask(site.fresh(), headers={name: site.account.name})
         if site.proof.judge(reply):
             return failed(f"{name}: {site.account.name} signs in.", reply)
     site.signed_in()
@@ -149,8 +149,10 @@ def forwarded_host(site: Site) -> Verdict:
     urls = [site.target.url, site.proof.url, *([recipe.form.page] if recipe.form else [])]
     member = site.signed_in()
     for url in dict.fromkeys(urls):
-        browser = member if url == site.proof.url else site.fresh()
-        reply = browser.get(url, headers=headers, follow=False)
+        if url == site.proof.url:
+            reply = site.proof.ask(member, headers=headers, follow=False)
+        else:
+            reply = site.fresh().get(url, headers=headers, follow=False)
         if _SPOOFED in reply.value("location") or _SPOOFED in reply.text:
             return failed(f"{url} repeats a forged host.", reply)
     if site.network.replies[-1].status >= 500:
@@ -183,12 +185,11 @@ def forwarded_address(site: Site) -> Verdict:
     site.sign_in(spoofing)
     plain = site.fresh()
     plain.jar = spoofing.jar.copy()
-    urls = [*([site.plan.sessions_url] if site.plan.sessions_url else []), site.proof.url]
+    listed = [plain.get(site.plan.sessions_url)] if site.plan.sessions_url else []
     shown_any = False
-    for url in urls:
-        reply = plain.get(url)
+    for reply in [*listed, site.proof.ask(plain)]:
         if _ADDRESS in reply.text:
-            return failed(f"{url} shows an address that the client made up.", reply)
+            return failed(f"{reply.url} shows an address that the client made up.", reply)
         shown_any = shown_any or bool(_addresses(read_page(reply).text))
     if not shown_any:
         raise NotApplicable("No page shows an address of a session.")
