@@ -346,8 +346,13 @@ class AsyncSessionManager(ManagerBase):
         response stops neither.
         """
         saves = visit.has_unsaved_data and visit.response_started and visit.record is not None
-        if not saves and not visit.events:
-            return
+        if not saves:
+            if not visit.events:
+                return
+            if all(event.subject is None for event in visit.events):
+                # Nothing waits for the store, so nothing can be cancelled half-way.
+                self.emit(visit.take_events())
+                return
         task = asyncio.ensure_future(self._finish(visit, saves=saves))
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)

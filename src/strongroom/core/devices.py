@@ -58,7 +58,6 @@ _HINTED_PLATFORMS = {
     "Chromium OS": "ChromeOS",
 }
 _BRAND = re.compile(r'"([^"\\]{1,40})"\s*;\s*v=')
-_HINT_LIMIT = 512
 # A home network or a carrier's cell keeps these bits for long: coarse enough not to cry wolf.
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48
 
@@ -70,8 +69,8 @@ _REMEMBERED = 1024
 def describe(
     user_agent: str,
     address: str | None,
-    brands: str | None = None,
-    platform_hint: str | None = None,
+    brands: str = "",
+    platform_hint: str = "",
 ) -> Device:
     """The device as far as the User-Agent and the address tell.
 
@@ -91,15 +90,15 @@ def looks_alike(one: Device, other: Device) -> bool:
     return one.agent == other.agent and one.platform == other.platform and same_network
 
 
-def _brand(hint: str | None) -> str:
+def _brand(hint: str) -> str:
     """The browser's own name, out of a list that has its engine's and a nonsense one too."""
-    said = set(_BRAND.findall((hint or "")[:_HINT_LIMIT]))
+    said = set(_BRAND.findall(hint))
     found = next((brand for brand in _BRANDS if brand in said), "")
     return _SHORT.get(found, found)
 
 
-def _platform(hint: str | None) -> str:
-    return _HINTED_PLATFORMS.get((hint or "").strip().strip('"'), "")
+def _platform(hint: str) -> str:
+    return _HINTED_PLATFORMS.get(hint.strip().strip('"'), "")
 
 
 def _first(table: tuple[tuple[str, str], ...], text: str) -> str:

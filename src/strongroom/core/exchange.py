@@ -144,6 +144,10 @@ class RequestFacts:
         accept = self.header(b"accept") or ""
         return "text/html" in accept
 
+    def hint(self, name: bytes) -> str:
+        """A client hint, cut at 512 characters: what is remembered of a client is small."""
+        return (self.header(name) or "")[:512]
+
     @property
     def user_agent(self) -> str:
         """The User-Agent header, cut at 512 characters, without control characters."""

@@ -317,8 +317,8 @@ class Visit:
         device = describe(
             facts.user_agent,
             facts.client,
-            facts.header(b"sec-ch-ua"),
-            facts.header(b"sec-ch-ua-platform"),
+            facts.hint(b"sec-ch-ua"),
+            facts.hint(b"sec-ch-ua-platform"),
         )
         return replace(device, network="") if self.ctx.policy.keep_address == "none" else device
 
