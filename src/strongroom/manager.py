@@ -145,8 +145,11 @@ class SessionManager(ManagerBase):
 
     def end_device(self, subject: str, device_id: str, *, by: str | None = None) -> bool:
         """End all that the device has, and count it as new from now on -> whether there is one."""
-        flow = flows.end_device(self.context, subject, device_id, reason=EndReason.OPERATOR, by=by)
-        return bool(self._report(flow).events)
+        device = drive(flows.find_device(self.context, subject, device_id), self.store)
+        if device is None:
+            return False
+        self._report(flows.end_device(self.context, device, reason=EndReason.OPERATOR, by=by))
+        return True
 
     def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""
@@ -406,8 +409,11 @@ class AsyncSessionManager(ManagerBase):
 
     async def end_device(self, subject: str, device_id: str, *, by: str | None = None) -> bool:
         """End all that the device has, and count it as new from now on -> whether there is one."""
-        flow = flows.end_device(self.context, subject, device_id, reason=EndReason.OPERATOR, by=by)
-        return bool((await self._report(flow)).events)
+        device = await self._run(flows.find_device(self.context, subject, device_id))
+        if device is None:
+            return False
+        await self._report(flows.end_device(self.context, device, reason=EndReason.OPERATOR, by=by))
+        return True
 
     async def find_session(self, session_id: str) -> SessionInfo | None:
         """One signed-in session by its public id, live or ended."""

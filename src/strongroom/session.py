@@ -467,16 +467,15 @@ def _devices(visit: Visit) -> Flow[list[DeviceInfo]]:
 
 def _end_device(visit: Visit, device_id: str) -> Flow[bool]:
     yield from flows.verify(visit)
-    subject = subject_of(visit)
-    devices = yield from _devices(visit)
-    here = any(each.current and each.device_id == device_id for each in devices)
-    if here:
+    subject, current = subject_of(visit), None if visit.record is None else visit.record.session_id
+    device = yield from flows.find_device(visit.ctx, subject, device_id, current=current)
+    if device is None:
+        return False
+    if device.current:
         yield from flows.sign_out(visit)
-    report = yield from flows.end_device(
-        visit.ctx, subject, device_id, reason=EndReason.REVOKED, by=subject
-    )
+    report = yield from flows.end_device(visit.ctx, device, reason=EndReason.REVOKED, by=subject)
     visit.events += report.events
-    return here or bool(report.events)
+    return True
 
 
 def _touch(visit: Visit) -> Flow[bool]:

@@ -210,6 +210,34 @@ def test_to_disown_the_own_device_signs_out(site: Site) -> None:
     assert site.manager.devices_of("alice") == []
 
 
+@pytest.mark.parametrize("consents", [None, lambda facts: True])
+def test_to_disown_the_own_device_ends_what_it_handed_over(consents: Any) -> None:
+    """The session is over by then, and what came from it is still found."""
+    site = Site(consents=consents)
+    laptop, helper = Browser(site), Browser(site, PHONE)
+    laptop.signs_in()
+    code = laptop.does(lambda session: session.hand_over().result())
+    helper.does(lambda session: session.accept_hand_over(code))
+    here, _ = laptop.devices()
+    assert laptop.disowns(here.device_id)
+    assert laptop.subject() is None and helper.subject() is None
+
+
+def test_what_was_handed_over_before_a_sign_out_ends_too(site: Site) -> None:
+    """A thief who signs out in time keeps nothing (P16)."""
+    thief, helper, owner = Browser(site), Browser(site), Browser(site, PHONE)
+    thief.signs_in()
+    owner.signs_in()
+    code = thief.does(lambda session: session.hand_over().result())
+    helper.does(lambda session: session.accept_hand_over(code))
+    wrong = thief.devices()[0]
+    assert wrong.current
+    thief.signs_out()
+    assert helper.subject() == "alice", "signing out does not end it"
+    assert owner.disowns(wrong.device_id)
+    assert helper.subject() is None
+
+
 def test_without_an_id_each_session_is_its_own_device() -> None:
     """Two browsers that only look alike are never ended together."""
     site = Site(consents=None)

@@ -15,10 +15,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .cookies import find_cookies
 from .tokens import Mac
 
 FORMAT = 1
@@ -66,14 +65,12 @@ def device_cookie(keys: Mapping[int, bytes], mac: Mac, device: KnownDevice) -> s
     return base64.urlsafe_b64encode(body + _tag(keys[device.key_id], mac, body)).decode("ascii")
 
 
-def find_device(
-    headers: Sequence[tuple[bytes, bytes]], name: bytes, keys: Mapping[int, bytes], mac: Mac
-) -> KnownDevice | None:
-    """The device that these headers speak of; several that differ, or a wrong tag, are none."""
-    values = set(find_cookies(headers, name))
-    if len(values) != 1:
+def device_of(values: Iterable[bytes], keys: Mapping[int, bytes], mac: Mac) -> KnownDevice | None:
+    """The device that these cookies name; several that differ, or a wrong tag, are none."""
+    different = set(values)
+    if len(different) != 1:
         return None
-    value = values.pop()
+    value = different.pop()
     if len(value) != _LENGTH:
         return None
     try:

@@ -32,7 +32,7 @@ from .devices import describe
 from .errors import SessionReadOnly
 from .events import Event
 from .exchange import RequestFacts
-from .known_devices import DeviceMark, find_device
+from .known_devices import DeviceMark, device_of
 from .places import UNKNOWN, Place
 from .policy import Clocks, SessionPolicy
 from .policy import judge as judge_clocks
@@ -325,14 +325,10 @@ class Visit:
     def mark(self) -> DeviceMark:
         """What the request says of the device cookie; looked for once, and only if asked."""
         if self.device_mark is None:
-            ctx, facts = self.ctx, self.facts
-            name = ctx.device_cookie.name.encode("ascii")
-            self.device_mark = DeviceMark(
-                allowed=self._may_know_device(), sent=bool(find_cookies(facts.headers, name))
-            )
-            if self.device_mark.allowed and self.device_mark.sent:
-                keys = ctx.keys
-                self.device_mark.device = find_device(facts.headers, name, keys.device, keys.mac)
+            keys, allowed = self.ctx.keys, self._may_know_device()
+            values = find_cookies(self.facts.cookies, self.ctx.device_cookie.wire_name)
+            device = device_of(values, keys.device, keys.mac) if allowed else None
+            self.device_mark = DeviceMark(allowed=allowed, sent=bool(values), device=device)
         return self.device_mark
 
     def device_reference(self, subject: str) -> str:

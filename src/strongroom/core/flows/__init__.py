@@ -38,7 +38,7 @@ from .approving import (
 )
 from .closing import abort, close_visit, commit, needs_writing, plain_edits
 from .cycling import cycle, end_by_id, end_early, is_live
-from .devices import devices_of, end_device
+from .devices import devices_of, end_device, find_device
 from .erasing import erase_subject
 from .exporting import export_subject
 from .guarding import (
@@ -111,6 +111,7 @@ __all__ = [
     "erase_subject",
     "export_subject",
     "find_approval",
+    "find_device",
     "find_session",
     "hand_over",
     "history",

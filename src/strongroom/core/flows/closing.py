@@ -88,7 +88,8 @@ def abort(visit: Visit) -> Flow[None]:
     yield from _end_aborted(visit, visit.aborts)
     visit.leave()
     visit.cookie_locked = True
-    visit.mark().issue = False
+    if visit.device_mark is not None:
+        visit.device_mark.issue = False
 
 
 def _end_stray(visit: Visit) -> Flow[None]:

@@ -83,19 +83,23 @@ def devices_of(
     return devices
 
 
+def find_device(
+    ctx: Context, subject: str, device_id: str, *, current: bytes | None = None
+) -> Flow[DeviceInfo | None]:
+    """The subject's device of that id. None where there is none, or it is another subject's."""
+    devices = yield from devices_of(ctx, subject, current=current)
+    return next((each for each in devices if each.device_id == device_id), None)
+
+
 def end_device(
-    ctx: Context, subject: str, device_id: str, *, reason: EndReason, by: str | None = None
+    ctx: Context, device: DeviceInfo, *, reason: EndReason, by: str | None = None
 ) -> Flow[Report]:
     """ "This was not me": end everything that the device has, and know it no more.
 
-    Its persistent logins, its sessions, and what was handed over from them. Another subject's
-    device, or one that has nothing and is not known, is a no-op. The password that was used there
-    is still right: have it changed.
+    Its persistent logins, its sessions, and what was handed over from them. The password that was
+    used there is still right: have it changed.
     """
-    devices = yield from devices_of(ctx, subject)
-    device = next((each for each in devices if each.device_id == device_id), None)
-    if device is None:
-        return Report(0)
+    subject, device_id = device.subject, device.device_id
     events: list[Event] = []
     for login in device.logins:
         events += yield from end_login(
@@ -107,6 +111,8 @@ def end_device(
         return session_id in own or (device.has_id and identity.device_id == device_id)
 
     events += yield from end_family(ctx, subject, belongs, reason=reason, by=by)
+    if not events and not device.has_id:
+        return Report(0)  # It had nothing any more, and nothing would know it again.
     disowned = DeviceDisowned(
         at=ctx.now(),
         subject=subject,

@@ -143,17 +143,20 @@ def _identity(ctx: Context, record: Record) -> Identity | None:
 def _family(
     ctx: Context, listed: Iterable[Found], belongs: Callable[[bytes, Identity], bool]
 ) -> list[bytes]:
-    """The live sessions that belong to it, and those that were handed over from them."""
-    live = {
-        found.record.session_id: identity
+    """The live sessions that belong to it, and those that were handed over from one that does, be
+    that over by now or not."""
+    known = {
+        found.record.session_id: (identity, found.record.is_live)
         for found in listed
-        if found.record.is_live and (identity := _identity(ctx, found.record)) is not None
+        if (identity := _identity(ctx, found.record)) is not None
     }
-    family = [session_id for session_id, identity in live.items() if belongs(session_id, identity)]
+    family = [
+        session_id for session_id, (identity, _) in known.items() if belongs(session_id, identity)
+    ]
     for parent in family:  # it grows while it is walked: handing over may be repeated
         family += [
             session_id
-            for session_id, identity in live.items()
+            for session_id, (identity, _) in known.items()
             if identity.linked_to == parent and session_id not in family
         ]
-    return family
+    return [session_id for session_id in family if known[session_id][1]]
