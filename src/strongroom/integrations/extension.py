@@ -1,4 +1,4 @@
-"""What the extensions of Flask and Quart share: their settings, and what they say of others'.
+"""What the extensions of Flask and Quart share: settings, templates, and what they say of others'.
 
 Nothing here knows a framework: `config` is the application's configuration, a mapping.
 """
@@ -6,12 +6,21 @@ Nothing here knows a framework: `config` is the application's configuration, a m
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from strongroom.core.errors import ConfigurationError
+from strongroom.session import Session
 
-__all__ = ["NAME", "missing", "refuse_second", "replaced", "settings", "warn_of_settings"]
+__all__ = [
+    "NAME",
+    "add_to_templates",
+    "missing",
+    "refuse_second",
+    "replaced",
+    "settings",
+    "warn_of_settings",
+]
 
 NAME = "strongroom"
 """Where an application keeps the extension: `app.extensions["strongroom"]`."""
@@ -50,6 +59,25 @@ def refuse_second(extensions: Mapping[str, Any]) -> None:
             hint="Write Strongroom(app), or strongroom = Strongroom() and "
             "strongroom.init_app(app), but not both.",
         )
+
+
+def add_to_templates(
+    names: dict[str, Any], find_session: Callable[[], Session], safe: Callable[[str], Any]
+) -> None:
+    """`{{ csrf_input() }}` in a form, a hidden field with the token, and `{{ csrf_token() }}` for a
+    script's header, unless another extension, such as Flask-WTF, has that name already.
+
+    `safe` marks what a template must not escape.
+    """
+
+    def csrf_input(form: str = "") -> Any:
+        return safe(find_session().csrf_input(form))
+
+    def csrf_token(form: str = "") -> str:
+        return find_session().csrf_token(form)
+
+    names["csrf_input"] = csrf_input
+    names.setdefault("csrf_token", csrf_token)
 
 
 def missing(what: str) -> ConfigurationError:

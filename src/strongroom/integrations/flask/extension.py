@@ -17,6 +17,7 @@ from strongroom.integrations.commands import commands
 from strongroom.integrations.exchange_sync import Serving
 from strongroom.integrations.extension import (
     NAME,
+    add_to_templates,
     missing,
     refuse_second,
     replaced,
@@ -93,8 +94,7 @@ class Strongroom:
         app.teardown_request(installed.end)
         app.register_error_handler(StrongroomError, installed.tell)
         in_templates: dict[str, Any] = app.jinja_env.globals  # pyright: ignore
-        in_templates["csrf_input"] = _csrf_input
-        in_templates.setdefault("csrf_token", _csrf_token)
+        add_to_templates(in_templates, find_session, Markup)
         app.cli.add_command(commands("flask", told["store"], told["keys"], serving.manager.policy))
         warn_of_settings(settings_of(app), Flask.default_config, "docs/flask.md")
 
@@ -164,13 +164,3 @@ class _Installed:
             from .login import follow
 
             follow(self._app)
-
-
-def _csrf_input(form: str = "") -> Markup:
-    """`{{ csrf_input() }}` in a form: a hidden field with the token."""
-    return Markup(find_session().csrf_input(form))  # noqa: S704 - our own markup, nothing else
-
-
-def _csrf_token(form: str = "") -> str:
-    """`{{ csrf_token() }}`, for a script's header; Flask-WTF's own comes before it."""
-    return find_session().csrf_token(form)

@@ -21,6 +21,7 @@ from strongroom.integrations.asgi import facts_of
 from strongroom.integrations.commands import commands
 from strongroom.integrations.extension import (
     NAME,
+    add_to_templates,
     missing,
     refuse_second,
     replaced,
@@ -99,8 +100,7 @@ class Strongroom:
         app.teardown_websocket(installed.end)
         app.register_error_handler(StrongroomError, installed.tell)
         in_templates: dict[str, Any] = app.jinja_env.globals  # pyright: ignore
-        in_templates["csrf_input"] = _csrf_input
-        in_templates.setdefault("csrf_token", _csrf_token)
+        add_to_templates(in_templates, find_session, Markup)
         app.cli.add_command(commands("quart", told["store"], told["keys"], manager.policy))
         warn_of_settings(config, Quart.default_config, "docs/quart.md")
 
@@ -164,13 +164,3 @@ class _Installed:
         """The context of a request or WebSocket ends."""
         del error
         await end_own(quart.session._get_current_object())  # type: ignore[attr-defined]  # pyright: ignore
-
-
-def _csrf_input(form: str = "") -> Markup:
-    """`{{ csrf_input() }}` in a form: a hidden field with the token."""
-    return Markup(find_session().csrf_input(form))  # noqa: S704 - our own markup, nothing else
-
-
-def _csrf_token(form: str = "") -> str:
-    """`{{ csrf_token() }}`, for a script's header."""
-    return find_session().csrf_token(form)
