@@ -10,15 +10,14 @@ from strongroom.audit.run import chosen
 from strongroom.audit.target import parse_target
 from tests.audit.real.recipes import PASSWORDS, Recipe, recipes
 from tests.audit.real.table import BEGIN, END, table
+from tests.support.drawings import Drawing
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "audit-real.md"
 
 
 def test_the_page_is_drawn_from_the_recipes() -> None:
     """`python -m tests.audit.real --table` draws what stands between the two marks."""
-    text = PAGE.read_text("utf-8")
-    drawn = text.partition(BEGIN)[2].partition(END)[0]
-    assert drawn.strip() == table().strip()
+    assert Drawing(PAGE, BEGIN, END, table).shown() == table().strip()
 
 
 @pytest.mark.parametrize("each", recipes(), ids=lambda each: each.id)

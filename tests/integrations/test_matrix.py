@@ -13,12 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.integrations.conftest import EVERY_SCENARIO, QUICK
+from tests.support.drawings import Drawing
 from tests.support.kinds import CAPABILITIES, KINDS
 from tests.support.site import STORES
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "frameworks.md"
-BEGIN, END = "<!-- drawn: capabilities -->", "<!-- end of what is drawn -->"
+
+
+def drawing() -> Drawing:
+    """Where it stands."""
+    begin, end = "<!-- drawn: capabilities -->", "<!-- end of what is drawn -->"
+    return Drawing(PAGE, begin, end, drawn)
 
 
 def drawn() -> str:
@@ -42,9 +48,9 @@ def drawn() -> str:
 
 def test_the_table_in_the_docs_is_what_runs() -> None:
     """Whoever reads the page knows what is tested on which framework."""
-    page = PAGE.read_text(encoding="utf-8")
-    found = page[page.index(BEGIN) + len(BEGIN) : page.index(END)].strip()
-    assert found == drawn(), "draw it anew: python -m tests.integrations.test_matrix --write"
+    assert drawing().shown() == drawn(), (
+        "draw it anew: python -m tests.integrations.test_matrix --write"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
@@ -74,16 +80,5 @@ def test_every_kind_and_every_store_is_in_the_matrix() -> None:
     assert EVERY_SCENARIO["memory"] == KINDS.keys()
 
 
-def main(arguments: list[str]) -> int:
-    """Print, or draw."""
-    if arguments != ["--write"]:
-        print(drawn())
-        return 0
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
-    PAGE.write_text(f"{before}\n{drawn()}\n{after}", encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(drawing().main())

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.drawings import Drawing
+
 from .sources import ROOT, pin_of, source_of
 from .suites import SUITES, WITHOUT_TESTS, Suite
 
 PLUGIN = Path(__file__).parent / "plugin"
 PAGE = ROOT / "docs" / "upstream.md"
-BEGIN, END = "<!-- drawn: upstream -->", "<!-- end of what is drawn -->"
 
 slow = pytest.mark.slow
 patient = pytest.mark.timeout(900)
@@ -77,6 +78,12 @@ def test_a_source_without_tests_has_none(package: str) -> None:
     assert not (source_of(package) / "tests").exists()
 
 
+def drawing() -> Drawing:
+    """Where the page has it."""
+    begin, end = "<!-- drawn: upstream -->", "<!-- end of what is drawn -->"
+    return Drawing(PAGE, begin, end, drawn)
+
+
 def drawn() -> str:
     """The part of the page that comes from the table."""
     lines: list[str] = []
@@ -101,21 +108,10 @@ def drawn() -> str:
 
 def test_the_page_says_what_is_run() -> None:
     """Whoever moves to us reads what will be different."""
-    page = PAGE.read_text(encoding="utf-8")
-    found = page[page.index(BEGIN) + len(BEGIN) : page.index(END)].strip()
-    assert found == drawn(), "draw it anew: python -m tests.upstream.test_upstream --write"
-
-
-def main(arguments: list[str]) -> int:
-    """Print, or draw."""
-    if arguments != ["--write"]:
-        print(drawn())
-        return 0
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page[: page.index(BEGIN) + len(BEGIN)], page[page.index(END) :]
-    PAGE.write_text(f"{before}\n{drawn()}\n{after}", encoding="utf-8")
-    return 0
+    assert drawing().shown() == drawn(), (
+        "draw it anew: python -m tests.upstream.test_upstream --write"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(drawing().main())
