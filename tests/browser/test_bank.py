@@ -49,6 +49,21 @@ def test_one_browser_is_ended_from_the_other(visit: Visit) -> None:
     assert "Alice Marlowe" in laptop.go("/account").title() + laptop.text
 
 
+def test_a_device_of_somebody_else_loses_all_that_it_has(visit: Visit) -> None:
+    """And its owner is led to a new password (P16)."""
+    laptop, thief = visit(), visit(390, 844)
+    laptop.sign_in()
+    thief.sign_in(stay=True)
+    laptop.go("/devices")
+    laptop.press("Not me")
+    assert laptop.path == "/password"
+    assert "Whoever used it knew your password" in laptop.text
+    thief.go("/account")
+    assert thief.path.startswith("/sign-in")
+    laptop.go("/devices")
+    assert "Nowhere else." in laptop.text
+
+
 def test_a_step_up_leads_back_to_what_was_wanted(visit: Visit, town: Town) -> None:
     """After five minutes the password is asked for; the key is another one afterwards."""
     alice = visit()
